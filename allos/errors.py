@@ -1,0 +1,84 @@
+"""Errors of our own, free of any other import so that every module may raise them.
+
+HTTP errors stay `openai.APIError` and its family; `allos.failures` makes them from the ones below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from allos.messages import Reply
+
+__all__ = [
+    "AllosError",
+    "BadData",
+    "ConfigurationError",
+    "Incomplete",
+    "KeyMissing",
+    "ServerFault",
+    "Unsupported",
+]
+
+
+class AllosError(Exception):
+    """Whatever Allos itself has to say."""
+
+
+class ConfigurationError(AllosError, ValueError):
+    """A setting, alias, table or argument that can't be used; the text says which, why and what to do."""
+
+
+class KeyMissing(ConfigurationError):
+    """No API key is known for the endpoint; the text names the variable to set."""
+
+
+class Unsupported(AllosError, ValueError):
+    """Something that the API spoken can't say. `param` names the field as the caller wrote it."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str = "unsupported_parameter") -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class WireError(AllosError):
+    """What a server sent can't be read as a whole answer."""
+
+
+class BadData(WireError):
+    """An answer that is not of the API's form: no JSON, no choices, a web page. `body` is what came."""
+
+    def __init__(self, message: str, *, body: Any = None) -> None:
+        super().__init__(message)
+        self.body = body
+
+
+class Incomplete(WireError):
+    """An answer that ended too soon. `reply` holds what came until then; a half tool call is not in it."""
+
+    def __init__(self, message: str, *, reply: Reply) -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+class ServerFault(WireError):
+    """An error that the server put inside a successful answer or a stream.
+
+    `body` is the error object as it came, `status` the HTTP status that it names (None when it names none),
+    `reply` what had come before it in a stream.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        status: int | None = None,
+        reply: Reply | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.body = body
+        self.status = status
+        self.reply = reply
