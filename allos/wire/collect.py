@@ -1,4 +1,4 @@
-"""Adds the deltas of a stream up to the reply that they make."""
+"""Adds the deltas of a stream up to the reply that they make, and takes a whole reply apart into deltas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from allos.messages import Choice, Delta, Message, Part, Reasoning, Refusal, Reply, Text, ToolCall, Usage
 
-__all__ = ["Collector"]
+__all__ = ["Collector", "deltas"]
 
 
 class _Growing:
@@ -117,3 +117,25 @@ class Collector:
             part for grown in growing if (with_open_calls or grown.call is None) and (part := grown.part()) is not None
         ]
         return Choice(Message("assistant", tuple(parts)), self._finish.get(index), index, self._extra.get(index, {}))
+
+
+def deltas(reply: Reply) -> list[Delta]:
+    """A whole reply as the deltas of a stream that would have made it."""
+    found = [Delta(head=replace(reply, choices=(), usage=None, raw=None))]
+    for choice in reply.choices:
+        for index, part in enumerate(choice.message.parts):
+            found.append(_as_delta(part, index, choice.index))
+        found.append(Delta(finish_reason=choice.finish_reason, choice=choice.index, extra=choice.extra))
+    if reply.usage is not None:
+        found.append(Delta(usage=reply.usage))
+    return found
+
+
+def _as_delta(part: Part, index: int, choice: int) -> Delta:
+    """A part in one delta: as growth where a delta can say all of it, and with the part itself in any case."""
+    text = part.text if isinstance(part, Text) else ""
+    reasoning = part.text if isinstance(part, Reasoning) else ""
+    summary = "\n\n".join(part.summary) if isinstance(part, Reasoning) else ""
+    refusal = part.text if isinstance(part, Refusal) else ""
+    call = part if isinstance(part, ToolCall) else None
+    return Delta(text, reasoning, summary, refusal, call, part, index, choice)

@@ -1,0 +1,273 @@
+"""The SDK's own errors with a text that helps: which service, at which URL, in whose words, and what to do next.
+
+Every network or data fault reaches a caller as `openai.APIError` or one of its family, so that existing
+`except` clauses keep working.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import ssl
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+
+from allos.errors import BadData, Incomplete, ServerFault, WireError
+from allos.messages import Reply
+from allos.settings import Target
+from allos.wire.fault import Fault, dig
+
+__all__ = ["IncompleteReplyError", "from_status", "from_transport", "from_wire", "timeout_errors", "transport_errors"]
+
+_CONTEXT = re.compile(
+    r"context.{0,12}(length|window|size)|maximum context|max(imum)?[ _]prompt|too many (input )?tokens|"
+    r"prompt is too long|reduce the length|input is too long|exceed_context|prompt too long",
+    re.IGNORECASE,
+)
+_NO_MODEL = re.compile(
+    r"\bmodel\b.*(not found|not exist|unknown|invalid|not available|decommissioned|deprecated|no longer)|"
+    r"(invalid|unknown|no such).{0,10}\bmodel\b",
+    re.IGNORECASE,
+)
+_QUOTA_CODES = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "credit_balance_exhausted", "insufficient_credits"}
+)
+_QUOTA = re.compile(
+    r"insufficient[_ ](quota|balance|credit|funds)|exceeded your current quota|spend[_ ]limit|billing", re.I
+)
+_NO_ROUTE = re.compile(
+    r"^$|not found$|page not found|cannot post|no route|unknown (url|route|path)|web page|resource not found|^(\w+ )?/\S*$",
+    re.I,
+)
+_SECRET = re.compile(r"\b(?:sk|gsk|xai|pplx|nvapi|hf|key|tok)[-_][A-Za-z0-9_\-*.]{6,}", re.IGNORECASE)
+
+
+class IncompleteReplyError(openai.APIError):
+    """The answer ended too soon; `reply` holds what came, without any half tool call."""
+
+    def __init__(self, message: str, request: Any, *, reply: Reply) -> None:
+        super().__init__(message, request, body=None)
+        self.reply = reply
+
+
+def _http_modules() -> Iterator[Any]:
+    """The HTTP library that the SDK uses, and the older one where a caller's `http_client` comes from it."""
+    for name in {openai.Timeout.__module__.partition(".")[0], "httpx", "httpx2"}:
+        if (module := sys.modules.get(name)) is not None:
+            yield module
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """What the HTTP library raises when a connection fails or breaks."""
+    return tuple(error for module in _http_modules() for error in (module.HTTPError, module.StreamError))
+
+
+def timeout_errors() -> tuple[type[Exception], ...]:
+    """The part of those that means: no answer in time."""
+    return tuple(module.TimeoutException for module in _http_modules())
+
+
+def is_quota(error: openai.APIStatusError) -> bool:
+    """Whether the service says that credit or quota is used up, so that waiting does not help."""
+    fault = dig(error.body)
+    return (
+        error.status_code == 402
+        or fault.code in _QUOTA_CODES
+        or fault.type in _QUOTA_CODES
+        or (error.status_code == 429 and bool(_QUOTA.search(fault.message)))
+    )
+
+
+def is_missing_model(error: openai.APIStatusError) -> bool:
+    """Whether the service says that it has no such model."""
+    fault = dig(error.body)
+    return fault.code in ("model_not_found", "model_decommissioned") or (
+        error.status_code in (400, 404, 422) and bool(_NO_MODEL.search(fault.message))
+    )
+
+
+def is_missing_route(error: openai.APIStatusError) -> bool:
+    """Whether the address itself is unknown to the server, rather than something that the request names."""
+    return (
+        error.status_code in (404, 405, 501)
+        and not is_missing_model(error)
+        and bool(_NO_ROUTE.search(dig(error.body).message) or error.status_code in (405, 501))
+    )
+
+
+def from_status(error: openai.APIStatusError, target: Target) -> openai.APIStatusError:
+    """The same error with the server's words and the next step in its text."""
+    response = error.response
+    raw: Any = error.body
+    if raw is None and response.is_closed and response.is_stream_consumed:
+        raw = response.text
+    fault = dig(raw)
+    url = _plain(str(response.request.url))
+    words = _masked(fault.message or "no explanation", target)
+    text = f"{_service(target)} answered {response.status_code} at {url}: {words}"
+    if hint := _next_step(error, fault, target):
+        text += f"\n{hint}"
+    return _remade(error, text[:499])
+
+
+def _remade(error: openai.APIStatusError, text: str) -> openai.APIStatusError:
+    fault = dig(error.body)
+    made = type(error)(text, response=error.response, body=error.body)
+    made.code = made.code or fault.code
+    made.type = made.type or fault.type
+    made.param = made.param or fault.param
+    return made
+
+
+def _next_step(error: openai.APIStatusError, fault: Fault, target: Target) -> str:
+    endpoint, status = target.endpoint, error.status_code
+    place = f" See {endpoint.keys_page}." if endpoint.keys_page else ""
+    if status in (401, 403):
+        host = error.response.request.url.host
+        if target.api_key is None:
+            variables = " or ".join(endpoint.key_variables[:1]) or "ALLOS_API_KEY"
+            return f"No key was sent to {host}. Set {variables} or pass --api-key.{place}"
+        return f"The key came from {target.key_origin or 'the api_key argument'} and went to {host}. Is it valid there?{place}"
+    if is_quota(error):
+        return f"Quota or credit is used up; waiting does not help.{place}"
+    if status == 429:
+        wait = error.response.headers.get("retry-after")
+        return f"Too many requests. Try again{f' in {wait} s' if wait and wait.isdigit() else ' later'}."
+    if _CONTEXT.search(f"{fault.code} {fault.type} {fault.message}"):
+        return "The request is too long for the model: shorten it or choose a model with a larger context."
+    if is_missing_model(error):
+        return f"List what it has with `allos models -p {endpoint.alias}`."
+    if is_missing_route(error):
+        return _base_url_hint(target)
+    if status >= 500:
+        return "The service failed; try again later or use another endpoint."
+    return ""
+
+
+def _base_url_hint(target: Target) -> str:
+    base = _plain(target.base_url or "")
+    if base.endswith("/v1/v1"):
+        return f"Is the base URL right? {base!r} has /v1 twice."
+    if not re.search(r"/v\d", base):
+        return f"Is the base URL right? Try {base.rstrip('/')}/v1 instead of {base}."
+    return f"Is the base URL {base} right, and does the server speak this API? `--wire` chooses the other one."
+
+
+def from_transport(error: Exception, target: Target, request: Any = None) -> openai.APIConnectionError:
+    """An HTTP library's or the SDK's connection error as the SDK's class, with the kind of failure and a likely fix."""
+    request = request if request is not None else getattr(error, "request", None)
+    url = str(request.url) if request is not None else (target.base_url or "")
+    causes = list(_chain(error))
+    name = _service(target)
+    if isinstance(error, (openai.APITimeoutError, *timeout_errors())):
+        made = openai.APITimeoutError(request=request)
+        text = f"{name} did not answer in time at {_plain(url)}.\nIs it busy or the model slow? `--timeout` sets the seconds to wait."
+        made.message = text
+        made.args = (text,)
+        return made
+    reason, fix = _kind(causes, url)
+    return openai.APIConnectionError(
+        message=f"{name} can't be reached at {_plain(url)}: {reason}.\n{fix}", request=request
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            yield from error.exceptions
+        error = error.__cause__ or error.__context__
+
+
+def _kind(causes: list[BaseException], url: str) -> tuple[str, str]:
+    words = " ".join(str(cause) for cause in causes)
+    names = {type(cause).__name__ for cause in causes}
+    if "ProxyError" in names:
+        return "the proxy refused or failed", "Check HTTPS_PROXY and HTTP_PROXY, or unset them."
+    if any(isinstance(cause, socket.gaierror) for cause in causes) or "Name or service not known" in words:
+        return "the host name is unknown", "Is the base URL spelled right, and is the network up?"
+    if "CERTIFICATE_VERIFY_FAILED" in words:
+        return "its certificate is not trusted", "Behind a proxy with its own CA, set SSL_CERT_FILE to that CA's file."
+    if any(isinstance(cause, ssl.SSLError) for cause in causes) or "SSL" in words:
+        if "WRONG_VERSION_NUMBER" in words or "record layer" in words:
+            return "it does not speak TLS", f"Use http:// instead: {url.replace('https://', 'http://', 1)}"
+        return f"TLS failed ({_short(words)})", "Is https:// right for this address?"
+    refused = any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes)
+    if refused or "refused" in words or "All connection attempts failed" in words:
+        return "the connection was refused", "Is the server running, and is the port right?"
+    if "RemoteProtocolError" in names or "ReadError" in names:
+        return (
+            f"the connection broke ({_short(words)})",
+            "Try again; is it an HTTP server, and http:// or https:// right?",
+        )
+    return _short(words) or "the connection failed", "Is the server running, and the base URL right?"
+
+
+def from_wire(error: WireError, target: Target, response: Any) -> openai.APIError:
+    """What a codec could not read as an answer, as the SDK's error that fits."""
+    name, url = _service(target), _plain(str(response.request.url))
+    if isinstance(error, Incomplete):
+        came = len(error.reply.text)
+        text = f"The answer of {name} is incomplete: {error}. {came} characters of text came before it ended."
+        return IncompleteReplyError(text, response.request, reply=error.reply)
+    if isinstance(error, ServerFault):
+        text = f"{name} sent an error at {url}: {_masked(str(error), target)}"
+        return _from_fault(error, text[:499], response)
+    assert isinstance(error, BadData)
+    hint = f"\n{_base_url_hint(target)}" if "web page" in str(error) else ""
+    text = f"{name} sent {_masked(str(error), target)} where an answer was expected, at {url}.{hint}"
+    return openai.APIResponseValidationError(response, error.body, message=text[:499])
+
+
+def _from_fault(error: ServerFault, text: str, response: Any) -> openai.APIError:
+    if error.status is None:
+        made = openai.APIError(text, response.request, body=error.body)
+    else:
+        made = _STATUS_ERRORS.get(
+            error.status, openai.InternalServerError if error.status >= 500 else openai.APIStatusError
+        )(text, response=response, body=error.body)
+        made.status_code = error.status
+    fault = dig(error.body)
+    made.code = made.code or fault.code
+    made.type = made.type or fault.type
+    if error.reply is not None:
+        made.reply = error.reply  # type: ignore[attr-defined]  # the text so far, as on IncompleteReplyError
+    return made
+
+
+_STATUS_ERRORS: dict[int, Any] = {
+    400: openai.BadRequestError,
+    401: openai.AuthenticationError,
+    403: openai.PermissionDeniedError,
+    404: openai.NotFoundError,
+    409: openai.ConflictError,
+    422: openai.UnprocessableEntityError,
+    429: openai.RateLimitError,
+}
+
+
+def _service(target: Target) -> str:
+    return target.endpoint.title or target.endpoint.alias
+
+
+def _masked(text: str, target: Target) -> str:
+    """The server's words without the key, even where the server echoes it."""
+    key = target.api_key.get_secret_value() if target.api_key is not None else ""
+    if len(key) > 3:
+        text = text.replace(key, "***")
+    return _SECRET.sub("***", text)
+
+
+def _plain(url: str) -> str:
+    """An address without user, password and query, which may hold secrets."""
+    return re.sub(r"//[^/@]*@", "//", url).partition("?")[0]
+
+
+def _short(words: str) -> str:
+    return words.strip()[:120]
