@@ -1,3 +1,91 @@
-"""One import and one command for every model that speaks an OpenAI API."""
+"""One import and one command for every model that speaks an OpenAI API.
+
+import allos
+
+reply = allos.chat("What is the capital of France?")
+print(reply.text)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from allos.client import AsyncClient, AsyncStream, Client, Stream, UnsupportedWarning
+    from allos.endpoints import Endpoint, register
+    from allos.errors import AllosError, ConfigurationError, KeyMissing, Unsupported
+    from allos.failures import IncompleteReplyError
+    from allos.messages import (
+        Audio,
+        Delta,
+        File,
+        Image,
+        Message,
+        OutputFormat,
+        Reasoning,
+        Refusal,
+        Reply,
+        Request,
+        Text,
+        Tool,
+        ToolCall,
+        ToolChoice,
+        ToolResult,
+        Usage,
+    )
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "client": ["AsyncClient", "AsyncStream", "Client", "Stream", "UnsupportedWarning"],
+    "endpoints": ["Endpoint", "register"],
+    "errors": ["AllosError", "ConfigurationError", "KeyMissing", "Unsupported"],
+    "failures": ["IncompleteReplyError"],
+    "messages": [
+        "Audio",
+        "Delta",
+        "File",
+        "Image",
+        "Message",
+        "OutputFormat",
+        "Reasoning",
+        "Refusal",
+        "Reply",
+        "Request",
+        "Text",
+        "Tool",
+        "ToolCall",
+        "ToolChoice",
+        "ToolResult",
+        "Usage",
+    ],
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604  # computed, so that a name stands in one list only
+    "__version__",
+    "chat",
+    *sorted(_HOME),
+]
+
+
+def chat(messages: Any, *, provider: str | None = None, model: str | None = None, **options: Any) -> Reply:
+    """A model's whole answer to a text or to messages: `Client(provider, model).chat(messages, …)` in one call."""
+    from allos.client import Client
+
+    with Client(provider, model) as client:
+        return client.chat(messages, **options)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import allos` stays cheap."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'allos' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"allos.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_HOME))

@@ -1,0 +1,117 @@
+"""The two ways to ask: each adapter is a codec and the official SDK method that it calls.
+
+The methods are called in their raw forms, because the codecs read plain JSON and need no typed object.
+The body travels in `extra_body`, which the SDK sends as it is: its transformation of typed parameters costs
+about 0.14 ms a message. `model` stays typed, since tracing tools name their spans after it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import openai
+
+from allos.messages import Note, Request, Wire
+from allos.settings import Target
+from allos.wire import chat, dialect, responses
+
+__all__ = ["ADAPTERS", "Adapter", "ChatCompletionsAdapter", "ResponsesAdapter", "sdk_arguments"]
+
+
+class Adapter(Protocol):
+    """One API: how a request is written and which method of the SDK sends it."""
+
+    wire: Wire
+
+    def body(self, request: Request, target: Target, notes: list[Note]) -> dict[str, Any]:
+        """The JSON body for that endpoint; what had to be changed or left out is added to `notes`."""
+
+    def create(self, client: Any, body: Mapping[str, Any], **options: Any) -> Any:
+        """Ask for a whole answer: a raw response, or an awaitable of one where `client` is asynchronous."""
+
+    def open(self, client: Any, body: Mapping[str, Any], **options: Any) -> Any:
+        """Ask for a stream: a context manager, of the client's colour, around the raw response."""
+
+
+class ChatCompletionsAdapter:
+    """Speaks Chat Completions: `client.chat.completions.create`.
+
+    https://platform.openai.com/docs/api-reference/chat
+    """
+
+    wire: Wire = "chat"
+
+    def body(self, request: Request, target: Target, notes: list[Note]) -> dict[str, Any]:
+        """See `Adapter`."""
+        quirks = target.endpoint.dialect
+        body = chat.dump_request(request, notes=notes, reasoning=quirks.reasoning_replay)
+        return dialect.apply(body, quirks, self.wire, notes)
+
+    def create(self, client: Any, body: Mapping[str, Any], **options: Any) -> Any:
+        """See `Adapter`."""
+        return client.chat.completions.with_raw_response.create(
+            model=body.get("model", ""), messages=[], extra_body=body, **options
+        )
+
+    def open(self, client: Any, body: Mapping[str, Any], **options: Any) -> Any:
+        """See `Adapter`."""
+        return client.chat.completions.with_streaming_response.create(
+            model=body.get("model", ""), messages=[], stream=True, extra_body=body, **options
+        )
+
+
+class ResponsesAdapter:
+    """Speaks the Responses API: `client.responses.create`.
+
+    https://platform.openai.com/docs/api-reference/responses
+    """
+
+    wire: Wire = "responses"
+
+    def body(self, request: Request, target: Target, notes: list[Note]) -> dict[str, Any]:
+        """See `Adapter`."""
+        return dialect.apply(responses.dump_request(request, notes=notes), target.endpoint.dialect, self.wire, notes)
+
+    def create(self, client: Any, body: Mapping[str, Any], **options: Any) -> Any:
+        """See `Adapter`."""
+        return client.responses.with_raw_response.create(model=body.get("model", ""), extra_body=body, **options)
+
+    def open(self, client: Any, body: Mapping[str, Any], **options: Any) -> Any:
+        """See `Adapter`."""
+        return client.responses.with_streaming_response.create(
+            model=body.get("model", ""), stream=True, extra_body=body, **options
+        )
+
+
+ADAPTERS: dict[Wire, Adapter] = {"chat": ChatCompletionsAdapter(), "responses": ResponsesAdapter()}
+
+
+def sdk_arguments(target: Target) -> dict[str, Any]:
+    """The arguments with which `openai.OpenAI` and `openai.AsyncOpenAI` reach the endpoint and send it nothing else.
+
+    The SDK reads OPENAI_API_KEY, OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_ADMIN_KEY and OPENAI_CUSTOM_HEADERS for
+    any base URL; what belongs to OpenAI is held back here from every other host.
+    """
+    headers: dict[str, Any] = {}
+    if not target.is_openai:
+        names = ["OpenAI-Organization", "OpenAI-Project"]
+        custom = os.environ.get("OPENAI_CUSTOM_HEADERS", "")
+        names += [
+            name.strip() for line in custom.split("\n") if (name := line.partition(":")[0]).strip() and ":" in line
+        ]
+        headers = {name: openai.Omit() for name in names}
+    key = target.api_key.get_secret_value() if target.api_key is not None else None
+    if key is None:
+        headers["Authorization"] = openai.Omit()
+    else:
+        headers.pop("Authorization", None)
+    return {
+        "base_url": target.base_url,
+        "api_key": key or "none",  # never sent: the header is left out
+        "admin_api_key": "",
+        "default_headers": headers,
+        "max_retries": 0,
+        **({} if target.timeout is None else {"timeout": target.timeout}),
+    }

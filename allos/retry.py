@@ -1,0 +1,140 @@
+"""When to ask again and how long to wait before: one tenacity policy for both colours."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import openai
+import tenacity
+
+from allos.failures import IncompleteReplyError, is_quota
+
+__all__ = ["Attempt", "Budget", "Policy", "retry_after"]
+
+LONGEST_WAIT = 120.0
+_FIRST_WAIT, _WAIT_LIMIT = 0.5, 8.0
+
+
+def retry_after(headers: Any, now: float | None = None) -> float | None:
+    """The seconds that a server asks to wait, from `retry-after-ms` or `Retry-After`; None where it says nothing usable.
+
+    Zero, negative, past and unreadable values count as nothing said.
+    https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Retry-After
+    """
+    milliseconds, value = headers.get("retry-after-ms"), headers.get("retry-after")
+    for text, scale in ((milliseconds, 1000.0), (value, 1.0)):
+        try:
+            seconds = float(text) / scale
+        except (TypeError, ValueError):
+            continue
+        if math.isfinite(seconds) and seconds > 0:
+            return seconds
+    try:
+        seconds = parsedate_to_datetime(value).timestamp() - (time.time() if now is None else now)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return seconds if seconds > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What `on_retry` is told before a wait: how often was asked, why it failed, and how many seconds will pass."""
+
+    number: int
+    error: openai.APIError
+    wait: float
+
+
+class Budget:
+    """Retries that many calls share, so that a dead service is asked less than twice a call on average.
+
+    Each call earns half a retry and each retry costs a whole one; a few are there to begin with.
+    """
+
+    def __init__(self, start: float = 10.0) -> None:
+        self._left = self._most = start
+        self._lock = threading.Lock()
+
+    def earn(self) -> None:
+        """Count one call."""
+        with self._lock:
+            self._left = min(self._most, self._left + 0.5)
+
+    def spend(self) -> bool:
+        """Take one retry if there is one."""
+        with self._lock:
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True
+
+
+class Policy:
+    """Asks again at most `max_retries` times, and only where a further try can help.
+
+    `total` bounds the seconds of all tries and waits together.
+    """
+
+    def __init__(
+        self,
+        max_retries: int = 2,
+        *,
+        total: float | None = None,
+        on_retry: Callable[[Attempt], None] | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        self.max_retries = max_retries
+        self.total = total
+        self.on_retry = on_retry
+        self.budget = budget if budget is not None else Budget()
+
+    def helps(self, error: BaseException) -> bool:
+        """Whether the same request may succeed in a moment."""
+        if isinstance(error, openai.APIStatusError):
+            asked = error.response.headers.get("x-should-retry")
+            if is_quota(error) or asked == "false" or (retry_after(error.response.headers) or 0) > LONGEST_WAIT:
+                return False
+            return asked == "true" or error.status_code in (408, 409, 429) or error.status_code >= 500
+        if isinstance(error, IncompleteReplyError):
+            return not error.reply.choices
+        return isinstance(error, openai.APIConnectionError)
+
+    def wait(self, state: tenacity.RetryCallState) -> float:
+        """Seconds until the next try: what the server asked for, else full jitter under a doubling limit."""
+        error = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(error, openai.APIStatusError) and (asked := retry_after(error.response.headers)) is not None:
+            return asked
+        return random.uniform(0, min(_WAIT_LIMIT, _FIRST_WAIT * 2**state.attempt_number))  # noqa: S311  # no secret
+
+    def options(self) -> dict[str, Any]:
+        """The arguments for `tenacity.Retrying` and `tenacity.AsyncRetrying`, one call each."""
+        self.budget.earn()
+        stop: Any = tenacity.stop_after_attempt(self.max_retries + 1)
+        if self.total is not None:
+            stop |= tenacity.stop_before_delay(self.total)
+        return {
+            "stop": stop,
+            "wait": self.wait,
+            "retry": self._retry,
+            "before_sleep": self._tell,
+            "reraise": True,
+        }
+
+    def _retry(self, state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if error is None or not self.helps(error):
+            return False
+        return state.attempt_number > self.max_retries or self.budget.spend()
+
+    def _tell(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if self.on_retry is not None and isinstance(error, openai.APIError):
+            wait = state.next_action.sleep if state.next_action is not None else 0.0
+            self.on_retry(Attempt(state.attempt_number, error, wait))

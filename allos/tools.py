@@ -1,0 +1,143 @@
+"""Python functions as tools: described to the model by their type hints and docstrings, called with checked arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, get_args
+
+import pydantic
+import pydantic_core
+
+from allos.errors import ConfigurationError
+from allos.messages import Message, Part, Text, Tool, ToolCall, ToolResult
+
+__all__ = ["Toolbox", "function_tool"]
+
+ToolLike = Tool | Mapping[str, Any] | Callable[..., Any]
+
+
+def function_tool(function: Callable[..., Any]) -> Tool:
+    """A function as a tool: its name, its docstring, and a JSON schema of its parameters.
+
+    Raises `ConfigurationError` for a parameter that has no JSON schema.
+    """
+    name = getattr(function, "__name__", type(function).__name__)
+    try:
+        schema = pydantic.TypeAdapter(function).json_schema()
+    except (pydantic.PydanticUserError, TypeError, NameError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigurationError(
+            f"Function {name!r} can't be a tool: {reason}. Give each parameter a JSON type."
+        ) from None
+    if schema.get("type") != "object":
+        raise ConfigurationError(f"Function {name!r} can't be a tool: it has positional-only parameters.")
+    schema.pop("title", None)
+    return Tool(name, inspect.getdoc(function) or None, schema)
+
+
+class Toolbox:
+    """The tools of one conversation: what the model is told, and the functions that answer it."""
+
+    def __init__(self, tools: Iterable[ToolLike] = ()) -> None:
+        self.tools: list[Tool] = []
+        self._functions: dict[str, Callable[..., Any]] = {}
+        for tool in tools:
+            if isinstance(tool, Tool):
+                self.tools.append(tool)
+            elif isinstance(tool, Mapping):
+                self.tools.append(_tool_from_dict(tool))
+            elif callable(tool):
+                described = function_tool(tool)
+                if described.name in self._functions:
+                    raise ConfigurationError(f"Two tools are named {described.name!r}; rename one of the functions.")
+                self.tools.append(described)
+                self._functions[described.name] = tool
+            else:
+                raise ConfigurationError(f"{tool!r} is not a tool: pass a function, a Tool or an OpenAI-style dict.")
+
+    def answers(self, calls: Sequence[ToolCall]) -> bool:
+        """Whether functions are registered here for these calls; one that is unknown is answered with an error."""
+        described = {tool.name for tool in self.tools} - set(self._functions)
+        return bool(calls) and bool(self._functions) and not any(call.name in described for call in calls)
+
+    def run(self, calls: Sequence[ToolCall]) -> list[Message]:
+        """Run the calls, several side by side, and return their results in the order of the calls."""
+        if len(calls) == 1:
+            return [self._run(calls[0])]
+        with ThreadPoolExecutor(len(calls), thread_name_prefix="allos-tool") as pool:
+            return list(
+                pool.map(
+                    lambda pair: pair[0].run(self._run, pair[1]), [(contextvars.copy_context(), call) for call in calls]
+                )
+            )
+
+    async def arun(self, calls: Sequence[ToolCall]) -> list[Message]:
+        """The same for asynchronous programs; plain functions run in threads."""
+        return list(await asyncio.gather(*(self._arun(call) for call in calls)))
+
+    def _run(self, call: ToolCall) -> Message:
+        try:
+            value = self._call(call)
+            if inspect.isawaitable(value):
+                value = asyncio.run(_result_of(value))
+            return _answer(call, value)
+        except Exception as error:  # noqa: BLE001  # the tool is the caller's code: whatever it raises is the model's to read
+            return _failed(call, error)
+
+    async def _arun(self, call: ToolCall) -> Message:
+        try:
+            function = self._functions.get(call.name)
+            if inspect.iscoroutinefunction(function):
+                value = await self._call(call)
+            else:
+                value = await asyncio.to_thread(self._call, call)
+                if inspect.isawaitable(value):
+                    value = await value
+            return _answer(call, value)
+        except Exception as error:  # noqa: BLE001  # as in `_run`
+            return _failed(call, error)
+
+    def _call(self, call: ToolCall) -> Any:
+        function = self._functions.get(call.name)
+        if function is None:
+            raise LookupError(f"There is no tool {call.name!r}; there are {', '.join(self._functions)}.")
+        arguments = call.parsed()
+        if arguments is None:  # some services send the text "null" for a tool without parameters
+            arguments = {}
+        if not isinstance(arguments, dict):
+            raise TypeError(f"The arguments must be a JSON object, not {type(arguments).__name__}.")
+        return pydantic.validate_call(function)(**arguments)
+
+
+async def _result_of(value: Any) -> Any:
+    return await value
+
+
+def _failed(call: ToolCall, error: Exception) -> Message:
+    return Message.tool(call.id, f"Error: {type(error).__name__}: {error}")
+
+
+def _answer(call: ToolCall, value: Any) -> Message:
+    return Message("tool", (ToolResult(call.id, _as_parts(value), call.kind),))
+
+
+def _as_parts(value: Any) -> tuple[Part, ...]:
+    if isinstance(value, str):
+        return (Text(value),)
+    if isinstance(value, get_args(Part)):
+        return (value,)
+    if isinstance(value, (list, tuple)) and value and all(isinstance(part, get_args(Part)) for part in value):
+        return tuple(value)
+    return (Text(pydantic_core.to_json(value, fallback=str).decode()),)
+
+
+def _tool_from_dict(tool: Mapping[str, Any]) -> Tool:
+    """An OpenAI-style dict of either API."""
+    from allos.wire import chat, responses
+
+    codec = chat if isinstance(tool.get(str(tool.get("type"))), Mapping) else responses
+    return codec.load_request({"tools": [tool]}).tools[0]
