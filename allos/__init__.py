@@ -11,9 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from allos.client import AsyncClient, AsyncStream, Client, Stream, UnsupportedWarning
+    from allos.client import AsyncClient, AsyncStream, Client, Stream
+    from allos.dropin import AsyncOpenAI, OpenAI, receipt
     from allos.endpoints import Endpoint, register
-    from allos.errors import AllosError, ConfigurationError, KeyMissing, Unsupported
+    from allos.errors import AllosError, ConfigurationError, KeyMissing, Unsupported, UnsupportedWarning
+    from allos.exchange import Receipt
     from allos.failures import IncompleteReplyError
     from allos.messages import (
         Audio,
@@ -37,9 +39,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "client": ["AsyncClient", "AsyncStream", "Client", "Stream", "UnsupportedWarning"],
+    "client": ["AsyncClient", "AsyncStream", "Client", "Stream"],
     "endpoints": ["Endpoint", "register"],
-    "errors": ["AllosError", "ConfigurationError", "KeyMissing", "Unsupported"],
+    "dropin": ["AsyncOpenAI", "OpenAI", "receipt"],
+    "errors": ["AllosError", "ConfigurationError", "KeyMissing", "Unsupported", "UnsupportedWarning"],
+    "exchange": ["Receipt"],
     "failures": ["IncompleteReplyError"],
     "messages": [
         "Audio",
@@ -62,10 +66,41 @@ _HOMES = {
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604  # computed, so that a name stands in one list only
+__all__ = [
+    "AllosError",
+    "AsyncClient",
+    "AsyncOpenAI",
+    "AsyncStream",
+    "Audio",
+    "Client",
+    "ConfigurationError",
+    "Delta",
+    "Endpoint",
+    "File",
+    "Image",
+    "IncompleteReplyError",
+    "KeyMissing",
+    "Message",
+    "OpenAI",
+    "OutputFormat",
+    "Reasoning",
+    "Receipt",
+    "Refusal",
+    "Reply",
+    "Request",
+    "Stream",
+    "Text",
+    "Tool",
+    "ToolCall",
+    "ToolChoice",
+    "ToolResult",
+    "Unsupported",
+    "UnsupportedWarning",
+    "Usage",
     "__version__",
     "chat",
-    *sorted(_HOME),
+    "receipt",
+    "register",
 ]
 
 

@@ -18,9 +18,9 @@ import tenacity
 
 from allos import settings
 from allos.adapters import ADAPTERS, sdk_arguments
-from allos.errors import ConfigurationError, Unsupported, WireError
+from allos.errors import ConfigurationError, Unsupported, UnsupportedWarning, WireError
 from allos.failures import (
-    IncompleteReplyError,
+    from_break,
     from_status,
     from_transport,
     from_wire,
@@ -34,7 +34,7 @@ from allos.talk import SchemaLike, Talk, as_messages
 from allos.tools import ToolLike
 from allos.wire.answer import Answer, read_whole
 
-__all__ = ["AsyncClient", "AsyncStream", "Client", "Stream", "UnsupportedWarning"]
+__all__ = ["AsyncClient", "AsyncStream", "Client", "Stream"]
 
 _REQUEST_FIELDS = frozenset(field.name for field in fields(Request)) - {
     "messages",
@@ -45,10 +45,6 @@ _REQUEST_FIELDS = frozenset(field.name for field in fields(Request)) - {
 }
 _QUIET_READ_TIMEOUTS = 5  # how many read timeouts a stream may pass with comments only
 _budgets: dict[str | None, Budget] = {}
-
-
-class UnsupportedWarning(UserWarning):
-    """Something of a request was left out or changed because the endpoint can't take it."""
 
 
 class _Client:
@@ -168,19 +164,9 @@ class _Client:
     def _translated(self, error: Exception) -> Exception:
         if isinstance(error, openai.APIStatusError):
             return from_status(error, self.target)
-        if isinstance(error, openai.APIConnectionError) or isinstance(error, transport_errors()):
+        if isinstance(error, (openai.APIConnectionError, *transport_errors())):
             return from_transport(error, self.target)
         return error
-
-    def _broken(self, error: Exception, answer: Answer, response: Any) -> Exception:
-        """A connection that broke in mid-answer: the fault's kind, and the text that had come."""
-        failure = from_transport(error, self.target, response.request)
-        if isinstance(failure, openai.APITimeoutError):
-            failure.reply = answer.so_far()  # type: ignore[attr-defined]  # as on IncompleteReplyError
-            return failure
-        came = answer.so_far()
-        said = f"The answer of {self.target.endpoint.title} is incomplete: {failure.message.partition(': ')[2]}"
-        return IncompleteReplyError(said, response.request, reply=came)
 
     def _local(self) -> None:
         """Start the embedded model on first use and learn its address."""
@@ -495,7 +481,7 @@ def _next_deltas(
     try:
         chunk = None if answer.done else next(chunks, None)
     except transport_errors() as error:
-        raise client._broken(error, answer, response) from None
+        raise from_break(error, client.target, answer.so_far(), response) from None
     return _absorb(client, answer, response, chunk, patience)
 
 
@@ -671,7 +657,8 @@ class AsyncStream:
             notes: list[Note] = []
             async for delta in self._step(notes):
                 yield delta
-            assert self._answer is not None and self._answer.reply is not None  # `_step` ended
+            assert self._answer is not None  # `_step` ended
+            assert self._answer.reply is not None
             reply = replace(self._answer.reply, notes=(*self._answer.reply.notes, *notes))
             calls = self._talk.calls(reply)
             if not calls:
@@ -726,5 +713,5 @@ async def _anext_deltas(
     try:
         chunk = None if answer.done else await anext(chunks, None)
     except transport_errors() as error:
-        raise client._broken(error, answer, response) from None
+        raise from_break(error, client.target, answer.so_far(), response) from None
     return _absorb(client, answer, response, chunk, patience)

@@ -19,6 +19,8 @@ __all__ = [
     "KeyMissing",
     "ServerFault",
     "Unsupported",
+    "UnsupportedWarning",
+    "WireError",
 ]
 
 
@@ -41,6 +43,10 @@ class Unsupported(AllosError, ValueError):
         super().__init__(message)
         self.param = param
         self.code = code
+
+
+class UnsupportedWarning(UserWarning):
+    """Something of a request was left out because the endpoint can't take it."""
 
 
 class WireError(AllosError):

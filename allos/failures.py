@@ -21,7 +21,15 @@ from allos.messages import Reply
 from allos.settings import Target
 from allos.wire.fault import Fault, dig
 
-__all__ = ["IncompleteReplyError", "from_status", "from_transport", "from_wire", "timeout_errors", "transport_errors"]
+__all__ = [
+    "IncompleteReplyError",
+    "from_break",
+    "from_status",
+    "from_transport",
+    "from_wire",
+    "timeout_errors",
+    "transport_errors",
+]
 
 _CONTEXT = re.compile(
     r"context.{0,12}(length|window|size)|maximum context|max(imum)?[ _]prompt|too many (input )?tokens|"
@@ -40,6 +48,8 @@ _QUOTA = re.compile(
     r"insufficient[_ ](quota|balance|credit|funds)|exceeded your current quota|spend[_ ]limit|billing", re.I
 )
 _NO_ROUTE = re.compile(
+    r"^$|not found$|page not found|cannot post|no route|unknown (url|route|path)|web page|^(\w+ )?/\S*$", re.IGNORECASE
+)
     r"^$|not found$|page not found|cannot post|no route|unknown (url|route|path)|web page|resource not found|^(\w+ )?/\S*$",
     re.I,
 )
@@ -131,7 +141,8 @@ def _next_step(error: openai.APIStatusError, fault: Fault, target: Target) -> st
         if target.api_key is None:
             variables = " or ".join(endpoint.key_variables[:1]) or "ALLOS_API_KEY"
             return f"No key was sent to {host}. Set {variables} or pass --api-key.{place}"
-        return f"The key came from {target.key_origin or 'the api_key argument'} and went to {host}. Is it valid there?{place}"
+        origin = target.key_origin or "the api_key argument"
+        return f"The key came from {origin} and went to {host}. Is it valid there?{place}"
     if is_quota(error):
         return f"Quota or credit is used up; waiting does not help.{place}"
     if status == 429:
@@ -165,7 +176,8 @@ def from_transport(error: Exception, target: Target, request: Any = None) -> ope
     name = _service(target)
     if isinstance(error, (openai.APITimeoutError, *timeout_errors())):
         made = openai.APITimeoutError(request=request)
-        text = f"{name} did not answer in time at {_plain(url)}.\nIs it busy or the model slow? `--timeout` sets the seconds to wait."
+        hint = "Is it busy or slow? `--timeout` sets the seconds to wait."
+        text = f"{name} did not answer in time at {_plain(url)}.\n{hint}"
         made.message = text
         made.args = (text,)
         return made
@@ -173,6 +185,16 @@ def from_transport(error: Exception, target: Target, request: Any = None) -> ope
     return openai.APIConnectionError(
         message=f"{name} can't be reached at {_plain(url)}: {reason}.\n{fix}", request=request
     )
+
+
+def from_break(error: Exception, target: Target, came: Reply, response: Any) -> openai.APIError:
+    """A connection that broke in mid-answer: the kind of failure, with the text so far in `.reply`."""
+    failure: openai.APIError = from_transport(error, target, response.request)
+    if not isinstance(failure, openai.APITimeoutError):
+        said = f"The answer of {_service(target)} is incomplete: {failure.message.partition(': ')[2]}"
+        return IncompleteReplyError(said, response.request, reply=came)
+    failure.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError
+    return failure
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -23,7 +23,7 @@ _FIRST_WAIT, _WAIT_LIMIT = 0.5, 8.0
 
 
 def retry_after(headers: Any, now: float | None = None) -> float | None:
-    """The seconds that a server asks to wait, from `retry-after-ms` or `Retry-After`; None where it says nothing usable.
+    """The seconds that a server asks to wait, from `retry-after-ms` or `Retry-After`; None without a usable value.
 
     Zero, negative, past and unreadable values count as nothing said.
     https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Retry-After

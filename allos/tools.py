@@ -1,4 +1,4 @@
-"""Python functions as tools: described to the model by their type hints and docstrings, called with checked arguments."""
+"""Python functions as tools: described by their type hints and docstrings, called with checked arguments."""
 
 from __future__ import annotations
 

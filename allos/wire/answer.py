@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Protocol
 
-from allos.errors import BadData
+from allos.errors import BadData, WireError
 from allos.messages import Delta, Reply, Wire
 from allos.wire import chat, responses, sse
 from allos.wire.collect import deltas
@@ -45,16 +45,30 @@ class Answer:
         self._body: list[bytes] | None = None
         self._reader: sse.Reader | None = None
         self._decoder: _Decoder = CODECS[wire].Decoder(think_tags=think_tags)
+        self._failure: WireError | None = None
         self.events = 0
         self.reply: Reply | None = None
 
     @property
     def done(self) -> bool:
-        """Whether the end of the answer has been seen."""
-        return self._decoder.done
+        """Whether the end of the answer has been seen, or a fault that `end` is going to raise."""
+        return self._decoder.done or self._failure is not None
+
+    @property
+    def is_body(self) -> bool:
+        """Whether the answer turned out to be one whole body and no stream."""
+        return self._body is not None
+
+    @property
+    def held(self) -> bytes:
+        """First bytes that are too few to tell which form the answer has."""
+        return self._start
 
     def feed(self, chunk: bytes) -> list[Delta]:
-        """The deltas that these bytes complete. Raises `ServerFault` for an error sent in the stream."""
+        """The deltas that these bytes complete. Raises `ServerFault` for an error sent in the stream.
+
+        What came before a fault in the same bytes is handed out first; then the next call raises.
+        """
         if self._reader is not None:
             return self._decode(self._reader.feed(chunk))
         if self._body is not None:
@@ -76,10 +90,14 @@ class Answer:
 
         Raises `Incomplete` when the answer was cut, `ServerFault` and `BadData` as the codecs do.
         """
+        if self._failure is not None:
+            raise self._failure
         if self._start:  # an answer shorter than any beginning that we know
             self._body, self._start = [self._start], b""
         if self._reader is not None:
             last = self._decode(self._reader.end())
+            if self._failure is not None:
+                raise self._failure
             self.reply = self._decoder.end()
             return last
         self.reply = CODECS[self._wire].load_reply(read_json(b"".join(self._body or [])), think_tags=self._think_tags)
@@ -90,12 +108,20 @@ class Answer:
         return self.reply if self.reply is not None else self._decoder.so_far()
 
     def _decode(self, events: list[sse.Event]) -> list[Delta]:
+        if self._failure is not None:
+            raise self._failure
         found: list[Delta] = []
         for event in events:
             if self._decoder.done:
                 break
             self.events += 1
-            found += self._decoder.feed(event)
+            try:
+                found += self._decoder.feed(event)
+            except WireError as error:
+                if not found:
+                    raise
+                self._failure = error
+                break
         return found
 
     @staticmethod

@@ -1,0 +1,607 @@
+"""`OpenAI` and `AsyncOpenAI`: the official clients, with both APIs on every endpoint.
+
+They are real subclasses.
+Two hooks of the SDK are overridden, `_build_request` (what is sent) and `_send_request` (what came back), and
+this module is the only one that touches the SDK's internals; `tests/test_sdk_contract.py` pins what it relies on.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import json
+import os
+import sys
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import openai
+
+from allos import settings
+from allos.adapters import sdk_arguments
+from allos.errors import ConfigurationError, Unsupported, UnsupportedWarning, WireError
+from allos.exchange import (
+    PATHS,
+    Exchange,
+    Receipt,
+    Watch,
+    checked_whole,
+    error_body,
+    plan,
+    readable_error,
+)
+from allos.failures import from_break, from_status, from_transport, from_wire, is_missing_route, transport_errors
+from allos.messages import Wire
+from allos.settings import Target
+from allos.state import Sessions, StateError, open_store
+from allos.wire.responses import frame as responses_frame
+
+__all__ = ["AsyncOpenAI", "OpenAI", "receipt"]
+
+_http: Any = sys.modules[openai.Timeout.__module__.partition(".")[0]]  # the HTTP library that the SDK itself uses
+
+_OURS = ("ALLOS_PROVIDER", "ALLOS_MODEL", "ALLOS_BASE_URL", "ALLOS_WIRE")
+_ASKED: dict[str, Wire] = {path: wire for wire, path in PATHS.items()}
+_NOT_COPIED = {"content-length", "content-encoding", "transfer-encoding", "content-type"}
+_RECEIPTS_KEPT = 4096
+
+_learned: dict[str, Wire] = {}  # base URL → the API that an unknown host turned out to speak
+_receipts: collections.OrderedDict[str, Receipt] = collections.OrderedDict()
+_receipts_lock = threading.Lock()
+
+
+def receipt(response: Any) -> Receipt | None:
+    """What happened to the call that this object came from: a completion, a response, a stream or a raw response.
+
+    The last 4,096 calls of the process are remembered; None for an older one or one that Allos had no part in.
+    """
+    for found in (
+        getattr(response, "_request_id", None),
+        _header(getattr(response, "headers", None)),
+        _header(getattr(getattr(response, "response", None), "headers", None)),
+        _header(getattr(getattr(response, "_response", None), "headers", None)),
+    ):
+        if isinstance(found, str) and found in _receipts:
+            return _receipts[found]
+    return None
+
+
+def _header(headers: Any) -> Any:
+    return headers.get("x-request-id") if headers is not None else None
+
+
+@dataclass(slots=True)
+class _Call:
+    """One request of a program on its way through the two hooks."""
+
+    route: _Route
+    exchange: Exchange | None = None
+    options: Any = None
+    served: tuple[int, Any] | None = None
+    may_switch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """Where a client's calls go and what is decided about them; shared by its copies."""
+
+    target: Target
+    on_unsupported: str
+    sessions: Sessions
+    provider_is_fixed: bool
+
+    def spoken(self, asked: Wire) -> tuple[Wire, bool]:
+        """The API to speak for a call, and whether the other may be tried when this one is not there."""
+        endpoint = self.target.endpoint
+        if self.target.wire != "auto":
+            return ("chat" if self.target.wire == "chat" else "responses"), False
+        if asked == "chat":
+            return ("chat" if endpoint.chat else "responses"), False
+        if endpoint.responses is None:
+            learned = _learned.get(str(self.target.base_url))
+            return (learned, False) if learned is not None else ("responses", True)
+        return ("responses" if endpoint.responses and endpoint.prefers == "responses" else "chat"), False
+
+    def keeps_state(self, spoken: Wire) -> bool:
+        """Whether the endpoint itself remembers responses, so that nothing is kept here."""
+        return spoken == "responses" and bool(self.target.endpoint.stateful)
+
+    def begin(self, options: Any) -> _Call | None:
+        """How a call travels; None for a resource that passes through untouched."""
+        method, path = options.method.lower(), str(options.url).partition("?")[0].rstrip("/")
+        if method == "post" and path in _ASKED and isinstance(options.json_data, Mapping):
+            body = {**options.json_data, **(options.extra_json or {})}
+            return self._exchange(_ASKED[path], body, options)
+        if path.startswith(("/responses", "/conversations")):
+            return self._serve(method, path, options)
+        return None
+
+    def _exchange(self, asked: Wire, body: dict[str, Any], options: Any) -> _Call:
+        spoken, may_switch = self.spoken(asked)
+        return self.travel(asked, spoken, body, options, may_switch=may_switch)
+
+    def travel(
+        self, asked: Wire, spoken: Wire, body: dict[str, Any], options: Any, *, may_switch: bool = False
+    ) -> _Call:
+        """The call as it is sent over the API `spoken`, or the refusal that a server would give."""
+        call = _Call(self, may_switch=may_switch, options=options)
+        expanded = None
+        try:
+            if asked == "responses" and self._is_ours(body, spoken):
+                expanded = self.sessions.expand(body)
+            call.exchange = plan(asked, spoken, body, self.target, expanded=expanded)
+            self._tell(call.exchange)
+        except StateError as error:
+            call.served = (error.status, error.body)
+        except Unsupported as error:
+            call.served = (400, error_body(error))
+        else:
+            sent = call.exchange.sent_body
+            call.options = options.model_copy(update={"url": PATHS[spoken], "json_data": sent, "extra_json": None})
+        return call
+
+    def _is_ours(self, body: Mapping[str, Any], spoken: Wire) -> bool:
+        """Whether the history that a request names is to be replayed from here."""
+        if self.keeps_state(spoken):
+            return False
+        if spoken == "chat" or self.target.endpoint.stateful is False:
+            return True
+        named = body.get("previous_response_id")
+        return isinstance(named, str) and self.sessions.knows(named)
+
+    def _serve(self, method: str, path: str, options: Any) -> _Call | None:
+        spoken, _ = self.spoken("responses")
+        if self.keeps_state(spoken):
+            return None
+        ours = spoken == "chat" or self.target.endpoint.stateful is False
+        body = options.json_data if isinstance(options.json_data, Mapping) else None
+        query = dict(options.params) if isinstance(options.params, Mapping) else {}
+        served = self.sessions.serve(method.upper(), path, query, body)
+        if served is None or (served.status == 404 and not ours):
+            return None
+        answer: Any = served.events if served.events is not None else served.body
+        return _Call(self, options=options, served=(served.status, answer))
+
+    def _tell(self, exchange: Exchange) -> None:
+        left_out = [note for note in exchange.receipt.notes if note.action == "left out"]
+        if not left_out or self.on_unsupported == "ignore":
+            return
+        said = "; ".join(f"{note.what} was left out: {note.reason}" for note in left_out)
+        if self.on_unsupported == "error":
+            raise Unsupported(said, param=left_out[0].what)
+        warnings.warn(f"{self.target.endpoint.alias}: {said}", UnsupportedWarning, stacklevel=8)
+
+    # What came back.
+
+    def switched(self, call: _Call, error: openai.APIStatusError) -> _Call | None:
+        """The call over the other API, where an unknown host has just shown that it lacks this one."""
+        if not (call.may_switch and call.exchange is not None and is_missing_route(error)):
+            return None
+        base = str(self.target.base_url)
+        if base not in _learned:
+            _learned[base] = "chat"
+            warnings.warn(
+                f"{base} has no Responses API (status {error.status_code}); it is spoken to over Chat Completions from "
+                "now on. Set wire='chat' or ALLOS_WIRE=chat to skip the first try.",
+                UnsupportedWarning,
+                stacklevel=8,
+            )
+        return self.travel(call.exchange.receipt.asked, "chat", call.exchange.asked_body, call.options)
+
+    def whole(self, call: _Call, response: Any, content: bytes) -> Any:
+        """The answer object in the API that was asked; None where the bytes may pass as they are."""
+        exchange = call.exchange
+        assert exchange is not None  # only calls that were sent come back
+        receipt_ = exchange.receipt
+        tags = self.target.endpoint.dialect.think_tags
+        try:
+            if receipt_.translated:
+                made: Any = exchange.whole(content, think_tags=tags)
+            else:
+                made = checked_whole(receipt_.spoken, content, think_tags=tags)
+        except WireError as error:
+            raise from_wire(error, self.target, response) from None
+        if receipt_.asked == "responses":
+            self.remember(exchange, made if made is not None else json.loads(content))
+        return made
+
+    def remember(self, exchange: Exchange, answer: Mapping[str, Any] | None) -> None:
+        """Keep a finished Responses turn where the endpoint keeps none."""
+        if (
+            answer is not None
+            and exchange.receipt.asked == "responses"
+            and not self.keeps_state(exchange.receipt.spoken)
+        ):
+            self.sessions.remember(exchange.asked_body, answer)
+
+    def readable(self, response: Any, content: bytes) -> bytes:
+        """An error body whose message says cause and next step, with the server's own fields kept."""
+        body = readable_error(content, response.status_code)
+        if self.target.is_openai:
+            return body
+        probe = openai.APIStatusError("", response=response, body=json.loads(body))
+        data = json.loads(body)
+        error = data["error"] if isinstance(data.get("error"), dict) else data
+        error["message"] = from_status(probe, self.target).message
+        return json.dumps(data).encode()
+
+
+class _Shared:
+    """What the sync and the async client have in common; mixed into the official classes."""
+
+    _route: _Route
+    _provider_is_fixed: bool
+    _siblings: dict[str, Any]
+
+    def _prepare(
+        self,
+        provider: Any,
+        official: dict[str, Any],
+        *,
+        wire: str | None,
+        model: str | None,
+        on_unsupported: str,
+        state: str | os.PathLike[str] | None,
+        route: _Route | None,
+    ) -> dict[str, Any]:
+        """Decide where calls go; returns the arguments for the official constructor."""
+        if on_unsupported not in ("warn", "error", "ignore"):
+            raise ConfigurationError(f"on_unsupported={on_unsupported!r} must be 'warn', 'error' or 'ignore'.")
+        if provider is not None and not isinstance(provider, str):
+            official["provider"] = provider
+        name = provider if isinstance(provider, str) else None
+        base_url, api_key = _text(official.get("base_url")), _text(official.get("api_key"))
+        self._siblings = {}
+        if route is not None and name is None and base_url == route.target.base_url:
+            self._route = replace(route, target=route.target.with_key(api_key), on_unsupported=on_unsupported)
+            self._provider_is_fixed = route.provider_is_fixed
+            return official
+        self._provider_is_fixed = name is not None or bool(os.environ.get("ALLOS_PROVIDER"))
+        is_ours = self._provider_is_fixed or wire is not None or model is not None or _is_ours()
+        if is_ours and "provider" not in official:
+            target = settings.resolve(name, model, base_url=base_url, api_key=api_key, wire=wire)
+        else:
+            target = settings.official(base_url=base_url, api_key=api_key)
+        if target.base_url is None:
+            target = _started(target)
+        store = open_store(state or os.environ.get("ALLOS_STATE") or None)
+        self._route = _Route(target, on_unsupported, Sessions(store), self._provider_is_fixed)
+        if not is_ours and (target.is_openai or "provider" in official):
+            return official
+        made = sdk_arguments(target)
+        made.pop("max_retries")
+        headers = {**made.pop("default_headers"), **(official.get("default_headers") or {})}
+        if callable(official.get("api_key")):
+            made.pop("api_key")
+            headers.pop("Authorization", None)
+        return {**official, **made, "default_headers": headers}
+
+    def _call(self, options: Any, build: Callable[[Any, Any], Any]) -> Any:
+        """The request for a call: translated, answered here, sent by another endpoint's client, or as it is."""
+        body = options.json_data
+        if not self._provider_is_fixed and isinstance(body, Mapping) and isinstance(body.get("model"), str):
+            endpoint, rest = settings.split_model(body["model"])
+            if endpoint is not None:
+                other = self._sibling(endpoint.alias)
+                return other._build_request(options.model_copy(update={"json_data": {**body, "model": rest}}))
+        call = self._route.begin(options)
+        if call is None:
+            return build(self, options)
+        request = build(self, call.options)
+        request.extensions["allos"] = call
+        return request
+
+    def _sibling(self, alias: str) -> Any:
+        if alias not in self._siblings:
+            self._siblings[alias] = self.copy(provider=alias)  # type: ignore[attr-defined]  # of the official class
+        return self._siblings[alias]
+
+    def _copied(self, changed: dict[str, Any]) -> dict[str, Any]:
+        """The constructor arguments of ours that a copy needs, taken out of those of the call."""
+        provider = changed.pop("provider", None)
+        kept: dict[str, Any] = {"on_unsupported": self._route.on_unsupported}
+        if isinstance(provider, str):
+            changed["set_default_headers"] = changed.get("default_headers", {})
+            changed.pop("default_headers", None)
+            return {**kept, "provider": provider, "_elsewhere": True}
+        if provider is not None:
+            changed["provider"] = provider
+        return {**kept, "_route": self._route}
+
+
+def _is_ours() -> bool:
+    return any(os.environ.get(variable) for variable in _OURS)
+
+
+def _text(value: Any) -> str | None:
+    """A base URL or key as text; None where none was given as such."""
+    return str(value).rstrip("/") if isinstance(value, (str, _http.URL)) and str(value) else None
+
+
+def _started(target: Target) -> Target:
+    from allos import local
+
+    server = local.start(target.model)
+    return target.reached(server.base_url, server.api_key, server.model)
+
+
+class OpenAI(_Shared, openai.OpenAI):
+    """The official client, on any endpoint.
+
+    `OpenAI("groq")` or `ALLOS_PROVIDER=groq` sends every call to that endpoint; with neither it goes where
+    `openai.OpenAI` would send it. Both `chat.completions` and `responses` work wherever one of them does, with the
+    official methods, types and exceptions. All other arguments are those of `openai.OpenAI`.
+
+    `wire` forces the API to speak, `model` replaces the model of every call, `on_unsupported` says what happens to
+    a field that the endpoint can't take ("warn", "error" or "ignore"), `state` is the file in which responses and
+    conversations are kept where the endpoint keeps none. `allos.receipt(response)` tells what was done to a call.
+    """
+
+    def __init__(
+        self,
+        provider: Any = None,
+        *,
+        wire: str | None = None,
+        model: str | None = None,
+        on_unsupported: str = "warn",
+        state: str | os.PathLike[str] | None = None,
+        _route: _Route | None = None,
+        _elsewhere: bool = False,
+        **official: Any,
+    ) -> None:
+        if _elsewhere:  # a copy for another endpoint inherits neither address nor key
+            official = _without_place(official)
+        super().__init__(
+            **self._prepare(
+                provider,
+                official,
+                wire=wire,
+                model=model,
+                on_unsupported=on_unsupported,
+                state=state,
+                route=_route,
+            )
+        )
+
+    def copy(self, *, _extra_kwargs: Mapping[str, Any] | None = None, **changed: Any) -> Self:  # type: ignore[override]
+        """A client with some options changed, as `openai.OpenAI.copy`; `provider` may be an alias."""
+        return super().copy(_extra_kwargs={**self._copied(changed), **(_extra_kwargs or {})}, **changed)
+
+    with_options = copy
+
+    def _build_request(self, options: Any, *, retries_taken: int = 0) -> Any:
+        def build(client: Any, made: Any) -> Any:
+            return openai.OpenAI._build_request(client, made, retries_taken=retries_taken)
+
+        return self._call(options, build)
+
+    def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
+        call = request.extensions.get("allos")
+        if call is None or call.served is not None:
+            return super()._send_request(request, stream=stream, **kwargs) if call is None else _served(call, request)
+        route: _Route = call.route
+        try:
+            response = super()._send_request(request, stream=stream, **kwargs)
+            if response.is_error or not call.exchange.stream:
+                content = response.read()
+        except transport_errors() as error:
+            raise _sharpened(error, route) from error
+        if response.is_error:
+            switched = route.switched(
+                call, openai.APIStatusError("", response=response, body=content.decode("utf-8", "replace"))
+            )
+            if switched is not None:
+                again = openai.OpenAI._build_request(self, switched.options)
+                again.extensions["allos"] = switched
+                return self._send_request(again, stream=stream, **kwargs)
+            return _made(response, call, route.readable(response, content))
+        if call.exchange.stream:
+            return _made(response, call, stream=_SyncFlow(call, response))
+        made = route.whole(call, response, content)
+        return _made(response, call, content if made is None else json.dumps(made).encode())
+
+
+class AsyncOpenAI(_Shared, openai.AsyncOpenAI):
+    """`OpenAI` for asynchronous programs: `openai.AsyncOpenAI` on any endpoint."""
+
+    def __init__(
+        self,
+        provider: Any = None,
+        *,
+        wire: str | None = None,
+        model: str | None = None,
+        on_unsupported: str = "warn",
+        state: str | os.PathLike[str] | None = None,
+        _route: _Route | None = None,
+        _elsewhere: bool = False,
+        **official: Any,
+    ) -> None:
+        if _elsewhere:
+            official = _without_place(official)
+        super().__init__(
+            **self._prepare(
+                provider,
+                official,
+                wire=wire,
+                model=model,
+                on_unsupported=on_unsupported,
+                state=state,
+                route=_route,
+            )
+        )
+
+    def copy(self, *, _extra_kwargs: Mapping[str, Any] | None = None, **changed: Any) -> Self:  # type: ignore[override]
+        """See `OpenAI.copy`."""
+        return super().copy(_extra_kwargs={**self._copied(changed), **(_extra_kwargs or {})}, **changed)
+
+    with_options = copy
+
+    def _build_request(self, options: Any, *, retries_taken: int = 0) -> Any:
+        def build(client: Any, made: Any) -> Any:
+            return openai.AsyncOpenAI._build_request(client, made, retries_taken=retries_taken)
+
+        return self._call(options, build)
+
+    async def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
+        call = request.extensions.get("allos")
+        if call is None or call.served is not None:
+            return (
+                await super()._send_request(request, stream=stream, **kwargs)
+                if call is None
+                else _served(call, request)
+            )
+        route: _Route = call.route
+        try:
+            response = await super()._send_request(request, stream=stream, **kwargs)
+            if response.is_error or not call.exchange.stream:
+                content = await response.aread()
+        except transport_errors() as error:
+            raise _sharpened(error, route) from error
+        if response.is_error:
+            switched = route.switched(
+                call, openai.APIStatusError("", response=response, body=content.decode("utf-8", "replace"))
+            )
+            if switched is not None:
+                again = openai.AsyncOpenAI._build_request(self, switched.options)
+                again.extensions["allos"] = switched
+                return await self._send_request(again, stream=stream, **kwargs)
+            return _made(response, call, route.readable(response, content))
+        if call.exchange.stream:
+            return _made(response, call, stream=_AsyncFlow(call, response))
+        made = route.whole(call, response, content)
+        return _made(response, call, content if made is None else json.dumps(made).encode())
+
+
+def _without_place(official: Mapping[str, Any]) -> dict[str, Any]:
+    gone = ("base_url", "api_key", "admin_api_key", "organization", "project", "workload_identity", "provider")
+    return {name: value for name, value in official.items() if name not in gone}
+
+
+def _served(call: _Call, request: Any) -> Any:
+    """The answer to a call that never leaves the process."""
+    assert call.served is not None  # asked by the caller
+    status, answer = call.served
+    if isinstance(answer, list):
+        content = b"".join(responses_frame(event) for event in answer)
+        kind = "text/event-stream"
+    else:
+        content, kind = json.dumps(answer).encode(), "application/json"
+    headers = {"content-type": kind, "x-request-id": f"allos_{uuid.uuid4().hex}", "x-should-retry": "false"}
+    made = _http.Response(status, headers=headers, content=content, request=request)
+    made.elapsed = datetime.timedelta()
+    return made
+
+
+def _made(response: Any, call: _Call, content: bytes | None = None, *, stream: Any = None) -> Any:
+    """The response in which the SDK finds what the program asked for; headers are the server's."""
+    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _NOT_COPIED]
+    headers.append(("content-type", "text/event-stream" if stream is not None else "application/json"))
+    if "x-request-id" not in response.headers:
+        headers.append(("x-request-id", f"allos_{uuid.uuid4().hex}"))
+    made = _http.Response(
+        response.status_code,
+        headers=headers,
+        request=response.request,
+        extensions=response.extensions,
+        **({"content": content} if stream is None else {"stream": stream}),
+    )
+    made.history = response.history
+    if stream is None:
+        made.elapsed = response.elapsed
+    if call.exchange is not None:
+        with _receipts_lock:
+            _receipts[made.headers["x-request-id"]] = call.exchange.receipt
+            while len(_receipts) > _RECEIPTS_KEPT:
+                _receipts.popitem(last=False)
+    return made
+
+
+def _sharpened(error: Exception, route: _Route) -> Exception:
+    """The same kind of error, which the SDK still knows and may retry, with words that say what failed."""
+    said = from_transport(error, route.target).message
+    error.args = (said,)
+    return error
+
+
+class _Flow:
+    """The bytes of a stream on their way to the program: translated or watched, and never silently cut short."""
+
+    def __init__(self, call: _Call, response: Any) -> None:
+        exchange = call.exchange
+        assert exchange is not None  # only calls that were sent come back
+        tags = call.route.target.endpoint.dialect.think_tags
+        self._call = call
+        self._exchange = exchange
+        self._response = response
+        self._target = call.route.target
+        self._flow = (
+            exchange.translation(think_tags=tags) if exchange.receipt.translated else Watch(exchange, think_tags=tags)
+        )
+        self._limit = 5 * _read_timeout(response)
+        self._events, self._since = 0, time.monotonic()
+
+    def _feed(self, chunk: bytes) -> bytes:
+        try:
+            made = self._flow.feed(chunk)
+        except WireError as error:
+            raise from_wire(error, self._target, self._response) from None
+        if self._flow.events != self._events:
+            self._events, self._since = self._flow.events, time.monotonic()
+        elif time.monotonic() - self._since > self._limit:
+            raise self._broken(_http.ReadTimeout("only comments and no event for too long"))
+        return made
+
+    def _end(self) -> bytes:
+        try:
+            last = self._flow.end()
+        except WireError as error:
+            raise from_wire(error, self._target, self._response) from None
+        self._call.route.remember(self._exchange, self._flow.final)
+        return last
+
+    def _broken(self, error: Exception) -> Exception:
+        return from_break(error, self._target, self._flow.so_far(), self._response)
+
+
+def _read_timeout(response: Any) -> float:
+    timeout = response.request.extensions.get("timeout", {}).get("read")
+    return 600.0 if timeout is None else float(timeout)
+
+
+class _SyncFlow(_Flow, _http.SyncByteStream):  # type: ignore[misc]  # the base comes from the SDK's own HTTP library
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for chunk in self._response.iter_bytes():
+                if made := self._feed(chunk):
+                    yield made
+                if self._flow.done:
+                    break
+        except transport_errors() as error:
+            raise self._broken(error) from None
+        if last := self._end():
+            yield last
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class _AsyncFlow(_Flow, _http.AsyncByteStream):  # type: ignore[misc]  # as above
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.aiter_bytes():
+                if made := self._feed(chunk):
+                    yield made
+                if self._flow.done:
+                    break
+        except transport_errors() as error:
+            raise self._broken(error) from None
+        if last := self._end():
+            yield last
+
+    async def aclose(self) -> None:
+        await self._response.aclose()

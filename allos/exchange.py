@@ -1,0 +1,275 @@
+"""API asked × API spoken: the whole way of one drop-in call, without I/O.
+
+The drop-in clients hand in what a program asked in one API, and get what to send in the other; then they hand in
+the bytes that came back, and get the bytes that the program's own API would have sent.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from allos.adapters import ADAPTERS
+from allos.errors import Unsupported
+from allos.messages import Note, Reply, Request, Wire
+from allos.settings import Target
+from allos.wire import chat, dialect, responses
+from allos.wire.answer import CODECS, Answer, read_whole
+from allos.wire.collect import deltas
+from allos.wire.fault import dig
+
+__all__ = [
+    "PATHS",
+    "Exchange",
+    "Receipt",
+    "StreamTranslation",
+    "Watch",
+    "checked_whole",
+    "error_body",
+    "plan",
+    "readable_error",
+]
+
+PATHS: dict[Wire, str] = {"chat": "/chat/completions", "responses": "/responses"}
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What happened to one call: where it went, which API was asked and which spoken, and what was changed."""
+
+    endpoint: str
+    base_url: str | None
+    asked: Wire
+    spoken: Wire
+    model: str | None = None
+    notes: list[Note] = field(default_factory=list)
+
+    @property
+    def translated(self) -> bool:
+        """Whether another API was spoken than the program asked for."""
+        return self.asked != self.spoken
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One call on its way: what the program asked, what is sent instead, and how the answer is to look."""
+
+    receipt: Receipt
+    asked_body: dict[str, Any]
+    sent_body: dict[str, Any]
+    request: Request | None = None
+
+    @property
+    def stream(self) -> bool:
+        """Whether the program asked for a stream."""
+        return bool(self.asked_body.get("stream"))
+
+    def whole(self, body: bytes, *, think_tags: bool = False) -> dict[str, Any]:
+        """The answer in the API that was asked, from the bytes of the one that was spoken. Raises `WireError`."""
+        reply = read_whole(self.receipt.spoken, body, think_tags=think_tags)
+        return self.dump(reply)
+
+    def dump(self, reply: Reply) -> dict[str, Any]:
+        """A reply as the JSON object of the API that was asked."""
+        made: dict[str, Any] = CODECS[self.receipt.asked].dump_reply(_dated(reply), request=self.request)
+        return made
+
+    def translation(self, *, think_tags: bool = False) -> StreamTranslation:
+        """A translator for this call's stream."""
+        return StreamTranslation(self, think_tags=think_tags)
+
+
+class StreamTranslation:
+    """Turns the bytes of one API's stream into those of the other; `final` is the whole answer object at the end.
+
+    `feed` and `end` raise what `allos.wire.answer.Answer` raises.
+    """
+
+    def __init__(self, exchange: Exchange, *, think_tags: bool = False) -> None:
+        self._answer = Answer(exchange.receipt.spoken, think_tags=think_tags)
+        self._codec = CODECS[exchange.receipt.asked]
+        self._encoder = self._codec.Encoder(request=exchange.request)
+        self.final: dict[str, Any] | None = None
+
+    @property
+    def events(self) -> int:
+        """How many events have come that were more than comments."""
+        return self._answer.events
+
+    @property
+    def done(self) -> bool:
+        """Whether the end of the answer was seen, so that no more bytes need to be waited for."""
+        return self._answer.done
+
+    def so_far(self) -> Reply:
+        """What has come until now."""
+        return self._answer.so_far()
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The translated bytes that these complete."""
+        return self._frames(payload for delta in self._answer.feed(chunk) for payload in self._encoder.feed(delta))
+
+    def end(self) -> bytes:
+        """The translated end of the stream. A cut stream raises and is never completed."""
+        payloads = [payload for delta in self._answer.end() for payload in self._encoder.feed(delta)]
+        payloads += self._encoder.end(self._answer.reply)
+        for payload in payloads:
+            if isinstance(payload.get("response"), dict):
+                self.final = payload["response"]
+        return self._frames(payloads) + bytes(self._codec.TAIL)
+
+    def _frames(self, payloads: Iterable[Mapping[str, Any]]) -> bytes:
+        return b"".join(self._codec.frame(payload) for payload in payloads)
+
+
+class Watch:
+    """The guard of a stream that needs no translation: its bytes pass as they are, and `end` raises when it was cut.
+
+    Plain JSON in answer to a stream request becomes the stream that was asked for.
+    """
+
+    def __init__(self, exchange: Exchange, *, think_tags: bool = False) -> None:
+        self._wire = exchange.receipt.spoken
+        self._answer = Answer(self._wire, think_tags=think_tags)
+        self.final: dict[str, Any] | None = None
+
+    @property
+    def events(self) -> int:
+        """See `StreamTranslation`."""
+        return self._answer.events
+
+    @property
+    def done(self) -> bool:
+        """See `StreamTranslation`."""
+        return self._answer.done
+
+    def so_far(self) -> Reply:
+        """See `StreamTranslation`."""
+        return self._answer.so_far()
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The bytes themselves, once they are known to be a stream."""
+        held = self._answer.held
+        self._answer.feed(chunk)
+        return b"" if self._answer.is_body or self._answer.held else held + chunk
+
+    def end(self) -> bytes:
+        """What is left to send."""
+        held = self._answer.held
+        self._answer.end()
+        reply = self._answer.reply
+        if reply is None or not self._answer.is_body:
+            self.final = reply.raw if reply is not None and isinstance(reply.raw, dict) else None
+            return held
+        if isinstance(reply.raw, dict):
+            self.final = reply.raw
+        return as_stream(self._wire, reply)
+
+
+def plan(
+    asked: Wire,
+    spoken: Wire,
+    body: Mapping[str, Any],
+    target: Target,
+    *,
+    expanded: Mapping[str, Any] | None = None,
+) -> Exchange:
+    """How one call travels. `expanded` is the body with its stored history, where the endpoint keeps none.
+
+    Raises `Unsupported` for what the API spoken can't say.
+    """
+    notes: list[Note] = []
+    asked_body = dict(body)
+    source = dict(expanded if expanded is not None else body)
+    receipt = Receipt(target.endpoint.alias, target.base_url, asked, spoken, notes=notes)
+    if isinstance(source.get("model"), str):
+        source["model"] = receipt.model = _model(source["model"], target, notes)
+    request = None
+    if asked == spoken:
+        sent = dialect.apply(source, target.endpoint.dialect, spoken, notes)
+    else:
+        codec = {"chat": chat, "responses": responses}[asked]
+        request = codec.load_request(source)
+        if spoken == "chat" and request.stream:
+            request = request.replace(include_usage=True)  # the last Responses event carries the usage
+        sent = ADAPTERS[spoken].body(request, target, notes)
+        request = codec.load_request({**asked_body, "model": source.get("model")})
+    return Exchange(receipt, asked_body, sent, request)
+
+
+def _model(name: str, target: Target, notes: list[Note]) -> str:
+    if target.model_is_forced and target.model and target.model != name:
+        notes.append(Note("changed", "model", f"{name} became {target.model}, as ALLOS_MODEL or model= says"))
+        name = target.model
+    renamed = target.endpoint.models.get(name)
+    if renamed is not None:
+        notes.append(Note("changed", "model", f"{name} is named {renamed} at {target.endpoint.alias}"))
+        name = renamed
+    return name
+
+
+def error_body(error: Unsupported) -> dict[str, Any]:
+    """A refusal in the form in which OpenAI's servers refuse."""
+    return {
+        "error": {
+            "message": str(error),
+            "type": "invalid_request_error",
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def _dated(reply: Reply) -> Reply:
+    return reply if reply.created is not None else replace(reply, created=int(time.time()))
+
+
+def readable_error(body: bytes, status: int) -> bytes:
+    """An error body in which the SDK finds the server's words: unchanged where it does already."""
+    try:
+        data = json.loads(body)
+    except ValueError:
+        data = None
+    if isinstance(data, dict):
+        error = data.get("error", data)
+        if isinstance(error, dict) and isinstance(error.get("message"), str) and error["message"]:
+            return body
+    fault = dig(data if data is not None else body)
+    made: dict[str, Any] = {
+        "message": fault.message or f"HTTP status {status} without an explanation",
+        "type": fault.type,
+        "param": fault.param,
+        "code": fault.code,
+    }
+    if data is not None:
+        made["raw"] = data
+    return json.dumps({"error": made}).encode()
+
+
+def checked_whole(wire: Wire, body: bytes, *, think_tags: bool = False) -> dict[str, Any] | None:
+    """Looks at a native answer as the guard: None where the bytes can be passed on as they are.
+
+    An answer that the SDK's types can't hold, or a stream where none was asked for, comes back rewritten.
+    Raises `WireError` for what is no answer at all.
+    """
+    try:
+        data = json.loads(body)
+    except ValueError:
+        data = None
+    reply = read_whole(wire, body, think_tags=think_tags)
+    if isinstance(data, dict) and not think_tags:
+        return None
+    made: dict[str, Any] = CODECS[wire].dump_reply(_dated(reply))
+    return made
+
+
+def as_stream(wire: Wire, reply: Reply, request: Request | None = None) -> bytes:
+    """A whole reply as the bytes of a stream, for servers that answer a stream request with plain JSON."""
+    codec = CODECS[wire]
+    encoder = codec.Encoder(request=request)
+    payloads = [payload for delta in deltas(_dated(reply)) for payload in encoder.feed(delta)]
+    payloads += encoder.end(reply)
+    return b"".join(codec.frame(payload) for payload in payloads) + bytes(codec.TAIL)
