@@ -50,9 +50,6 @@ _QUOTA = re.compile(
 _NO_ROUTE = re.compile(
     r"^$|not found$|page not found|cannot post|no route|unknown (url|route|path)|web page|^(\w+ )?/\S*$", re.IGNORECASE
 )
-    r"^$|not found$|page not found|cannot post|no route|unknown (url|route|path)|web page|resource not found|^(\w+ )?/\S*$",
-    re.I,
-)
 _SECRET = re.compile(r"\b(?:sk|gsk|xai|pplx|nvapi|hf|key|tok)[-_][A-Za-z0-9_\-*.]{6,}", re.IGNORECASE)
 
 
