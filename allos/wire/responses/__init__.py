@@ -1,0 +1,11 @@
+"""The Responses API: `POST /responses` as pure functions, whole and streamed, in both directions.
+
+https://platform.openai.com/docs/api-reference/responses
+
+Readers take what careless servers leave out; writers set every field that the reference requires.
+"""
+
+from allos.wire.responses.reply import dump_reply, load_reply
+from allos.wire.responses.request import dump_request, load_request
+
+__all__ = ["dump_reply", "dump_request", "load_reply", "load_request"]
