@@ -46,7 +46,7 @@ class ChatCompletionsAdapter:
     def body(self, request: Request, target: Target, notes: list[Note]) -> dict[str, Any]:
         """See `Adapter`."""
         quirks = target.endpoint.dialect
-        body = chat.dump_request(request, notes=notes, reasoning=quirks.reasoning_replay)
+        body = chat.dump_request(request, notes=notes, reasoning=quirks.reasoning_replay or None)
         return dialect.apply(body, quirks, self.wire, notes)
 
     def create(self, client: Any, body: Mapping[str, Any], **options: Any) -> Any:
