@@ -1,0 +1,95 @@
+"""The command line: its options, its subcommands, and the prompt as what it does by default."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+from allos import __version__
+from allos.cli import options
+
+__all__ = ["app"]
+
+# A command's name and the module that holds it under that name. A module is imported when its command is used or
+# listed, so it keeps its own heavy imports inside its functions.
+COMMANDS: Final = {
+    "config": "allos.cli.config",
+    "models": "allos.cli.models",
+    "providers": "allos.cli.providers",
+}
+
+
+class App(click.Group):
+    """A group whose words are a prompt unless the first one is a command's name.
+
+    Options may stand before and after the prompt, and before a command's name too, which then receives them.
+    After `--` every word belongs to the prompt.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Tell a command from a prompt."""
+        place = self._command_place(ctx, args)
+        if place is not None:
+            return super().parse_args(ctx, [args[place], *args[:place], *args[place + 1 :]])
+        ctx.allow_interspersed_args = True
+        return click.Command.parse_args(self, ctx, args)
+
+    def _command_place(self, ctx: click.Context, args: list[str]) -> int | None:
+        _, words, _ = self.make_parser(ctx).parse_args(args=list(args))
+        place = len(args) - len(words)
+        if not words or words[0] not in COMMANDS or (place and args[place - 1] == "--"):
+            return None
+        return place
+
+
+@click.group(
+    cls=App,
+    invoke_without_command=True,
+    subcommand_metavar="[PROMPT]...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`allos -- models` sends the word as a prompt; so does any prompt of several words in quotes.",
+)
+@options.connection
+@options.asking
+@click.option(
+    "-o", "--option", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Any other field of the request."
+)
+@click.option("--stream/--no-stream", default=None, help="Show the answer as it comes [default], or when it is whole.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole reply as JSON.")
+@options.verbose
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def app(ctx: click.Context, /, **given: Any) -> int | None:
+    """Ask a model and print its answer.
+
+    The words are the prompt; standard input is added to it.
+
+    \b
+    allos "What is the capital of France?"
+    cat notes.txt | allos -p groq "Sum up"
+    allos -p chat_completions --base-url http://localhost:1234/v1 "Hello"
+    """
+    if ctx.invoked_subcommand is not None:
+        return None
+    from allos.cli.ask import ask
+    from allos.cli.prompt import compose
+
+    prompt = compose(ctx.args)
+    if prompt is None:
+        click.echo(ctx.get_help(), err=True)
+        return 2
+    return ask(prompt, **given)

@@ -1,0 +1,116 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from allos.cli.terminal import Failed
+
+__all__ = ["as_json", "asking", "connection", "fields", "verbose"]
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class _Positive(click.ParamType[float]):
+    """A number of seconds: finite and above zero."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number > 0):
+            self.fail(f"{value!r} is not a number of seconds above zero.", param, ctx)
+        return number
+
+
+class _Finite(click.ParamType[float]):
+    """A number that JSON can carry."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+def connection(command: Decorated) -> Decorated:
+    """Add the options that say where to go and how."""
+    return _with(
+        command,
+        click.option("-p", "--provider", metavar="ALIAS", help="Which service; see `allos providers`."),
+        click.option("--base-url", "--base_url", metavar="URL", help="Another address, such as a server of your own."),
+        click.option(
+            "--api-key", metavar="KEY", help="The key. Better set its variable: arguments are seen by others."
+        ),
+        click.option(
+            "--wire", type=click.Choice(["auto", "responses", "chat"]), help="Which API to speak [default: auto]."
+        ),
+        click.option("--timeout", type=_Positive(), metavar="SECONDS", help="How long to wait for the next bytes."),
+        click.option("--max-retries", type=click.IntRange(min=0), metavar="N", help="How often to try again."),
+        click.option(
+            "--env-file", metavar="FILE", help="Read variables from this .env file too; none is read unasked."
+        ),
+    )
+
+
+def asking(command: Decorated) -> Decorated:
+    """Add the options that say what to ask for."""
+    return _with(
+        command,
+        click.option("-m", "--model", metavar="NAME", help="Which model; ALIAS/NAME names the service as well."),
+        click.option("-s", "--system", metavar="TEXT", help="Instructions that come before the prompt."),
+        click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="The longest answer, in tokens."),
+        click.option("-t", "--temperature", type=_Finite(), metavar="NUMBER", help="How freely the model chooses."),
+    )
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+verbose = click.option("-v", "--verbose", is_flag=True, help="Say on standard error what was chosen, and why.")
+
+
+def _with(command: Decorated, *options: Callable[[Decorated], Decorated]) -> Decorated:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+_OWN_OPTION = {
+    "extra_body": "one -o for each field",
+    "input": "the prompt",
+    "instructions": "--system",
+    "messages": "the prompt",
+    "model": "--model",
+    "prompt": "the prompt",
+    "stream": "--stream or --no-stream",
+    "system": "--system",
+}
+
+
+def fields(pairs: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """The request fields of `-o NAME VALUE`: a value that reads as JSON is that, any other is text."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if (instead := _OWN_OPTION.get(name)) is not None:
+            raise Failed(f"-o {name}: use {instead} for this.", 2)
+        try:
+            found[name] = json.loads(value, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            found[name] = value
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,183 @@
+"""Writing: the answer to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+import click
+
+__all__ = [
+    "Answer",
+    "Failed",
+    "ReaderGone",
+    "Thinking",
+    "print_json",
+    "print_lines",
+    "print_table",
+    "require_output",
+    "say",
+    "settle",
+    "visible",
+]
+
+# What could move the cursor, change the terminal or reorder the text: C0 and C1 controls (newline and tab may
+# stay), bidirectional marks and overrides, and half characters.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class Failed(Exception):
+    """Ends the command with a message and an exit status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ReaderGone(Exception):
+    """Whoever read our output has seen enough (`| head`)."""
+
+
+def visible(text: str) -> str:
+    """The text with control characters written as escapes, so that it can do nothing to a terminal."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\r\n", "\n"))
+
+
+class Answer:
+    """The answer on standard output, shown piece by piece as it arrives.
+
+    On a terminal control characters are made visible; elsewhere the text stays as it is.
+    What the output's encoding can't say becomes `?`.
+    """
+
+    def __init__(self) -> None:
+        self._out = _standard_output()
+        self._screen = self._out.isatty()
+        self._held = ""
+        self._line_open = False
+        self.begun = False
+
+    def write(self, text: str) -> None:
+        """Show some more of the answer."""
+        text = self._held + text
+        self._held = ""
+        if text and (text[-1] == "\r" or "\ud800" <= text[-1] <= "\udbff"):
+            # half of a line end, or of a character that the service cut in two
+            text, self._held = text[:-1], text[-1]
+        self._put(text)
+
+    def end(self) -> None:
+        """Show what was held back and end the line."""
+        rest, self._held = self._held, ""
+        self._put(rest)
+        if self._line_open:
+            self._put("\n")
+
+    def _put(self, text: str) -> None:
+        if not text:
+            return
+        text = _whole_characters(text)
+        _write(self._out, visible(text) if self._screen else text)
+        self._line_open = not text.endswith("\n")
+        self.begun = True
+
+
+def print_json(data: Any) -> None:
+    """Print data as JSON that any standard output can carry without loss."""
+    out = _standard_output()
+    text = json.dumps(data, ensure_ascii=False, indent=2)
+    try:
+        text.encode(out.encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(data, indent=2)
+    _write(out, (visible(text) if out.isatty() else text) + "\n")
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns as wide as they need to be; the first row is the heading."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print_lines("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print one line for each text."""
+    answer = Answer()
+    answer.write("\n".join(lines))
+    answer.end()
+
+
+def require_output() -> None:
+    """End the command now if standard output is closed, before a request is paid for."""
+    _standard_output()
+
+
+class Thinking:
+    """A model's reasoning on standard error, dimmed; nothing at all unless `shown`."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
+        self._line_open = False
+
+    def write(self, text: str) -> None:
+        """Show some more of it."""
+        if text and self._shown:
+            say(text, dim=True, newline=False)
+            self._line_open = not text.endswith("\n")
+
+    def end(self) -> None:
+        """End its line, so that what follows begins a new one."""
+        if self._line_open:
+            say("")
+            self._line_open = False
+
+
+def say(text: str, *, dim: bool = False, newline: bool = True) -> None:
+    """Say something on standard error; a closed standard error costs nobody the answer."""
+    text = visible(text)
+    if dim and not os.environ.get("NO_COLOR"):
+        text = click.style(text, dim=True)
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True, nl=newline)
+
+
+def settle() -> None:
+    """Flush standard output for the last time; where that fails, keep the interpreter from failing once more."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _standard_output() -> TextIO:
+    if sys.stdout is None:
+        raise Failed("Standard output is closed, so the answer has no place to go.", 1)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    return sys.stdout
+
+
+def _write(out: TextIO, text: str) -> None:
+    try:
+        out.write(text)
+        out.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
+    except OSError as error:
+        raise Failed(f"Standard output can't be written: {error.strerror or error}.", 1) from error
+
+
+def _whole_characters(text: str) -> str:
+    """Join the halves of characters that came as two surrogates."""
+    if not any("\ud800" <= char <= "\udbff" for char in text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
