@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ToolChoice,
         ToolResult,
         Usage,
+        Wire,
     )
 
 __version__ = "0.1.0"
@@ -62,6 +63,8 @@ _HOMES = {
         "ToolChoice",
         "ToolResult",
         "Usage",
+        "Wire",
+        "Wire",
     ],
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -97,6 +100,7 @@ __all__ = [
     "Unsupported",
     "UnsupportedWarning",
     "Usage",
+    "Wire",
     "__version__",
     "chat",
     "receipt",

@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +25,7 @@ from allos.failures import (
     from_transport,
     from_wire,
     is_missing_model,
+    too_quiet,
     transport_errors,
 )
 from allos.messages import Delta, Message, MessageLike, Note, Reply, Request, ToolChoice
@@ -135,7 +136,7 @@ class _Client:
         if model is not None and (renamed := self.target.endpoint.models.get(model)) is not None:
             notes.append(Note("changed", "model", f"{model} is named {renamed} at this endpoint"))
             request = request.replace(model=renamed)
-        body = self._adapter.body(request, self.target, notes)
+        body: dict[str, Any] = self._adapter.body(request, self.target, notes)
         left_out = [note for note in notes if note.action == "left out"]
         if left_out and self._on_unsupported != "ignore":
             said = "; ".join(f"{note.what} was left out: {note.reason}" for note in left_out)
@@ -175,6 +176,10 @@ class _Client:
 
             server = local.start(self.target.model)
             self.target = self.target.reached(server.base_url, server.api_key, server.model)
+
+    def _at_home(self, request: Request) -> Request:
+        """The request with the model of the target, which the embedded server names only once it runs."""
+        return request if request.model is not None else request.replace(model=self.target.model)
 
     def _quiet_limit(self) -> float:
         timeout = self.target.timeout if self.target.timeout is not None else 600.0
@@ -278,7 +283,7 @@ class Client(_Client):
         """The names of the models that the endpoint offers, in its order."""
         try:
             response = self._sdk().get("/models", cast_to=_response_type())
-        except (openai.APIError, *transport_errors()) as error:
+        except (openai.APIStatusError, openai.APIConnectionError) as error:
             raise self._translated(error) from None
         return _model_names(response, self.target)
 
@@ -331,13 +336,10 @@ class Client(_Client):
             return error
         return _naming(error, names)
 
-    def _at_home(self, request: Request) -> Request:
-        return request if request.model is not None else request.replace(model=self.target.model)
-
 
 def _given(arguments: dict[str, Any]) -> dict[str, Any]:
     """A call's keywords, without the receiver and the messages."""
-    options = arguments.pop("options")
+    options: dict[str, Any] = arguments.pop("options")
     return {name: value for name, value in arguments.items() if name not in ("self", "messages")} | options
 
 
@@ -421,7 +423,7 @@ class Stream:
         """End the stream and its connection."""
         self._deltas.close()
 
-    def _run(self) -> Iterator[Delta]:
+    def _run(self) -> Generator[Delta, None, None]:
         while True:
             notes: list[Note] = []
             reply = yield from self._step(notes)
@@ -432,7 +434,7 @@ class Stream:
                 return
             self._talk.answer(reply, self._talk.toolbox.run(calls))
 
-    def _step(self, notes: list[Note]) -> Iterator[Delta]:
+    def _step(self, notes: list[Note]) -> Generator[Delta, None, Reply]:
         """One request: its deltas, and its reply as the generator's value."""
         client = self._client
         sdk = client._sdk()
@@ -493,11 +495,7 @@ def _absorb(client: _Client, answer: Answer, response: Any, chunk: bytes | None,
             error.reply = answer.so_far()  # type: ignore[attr-defined]  # ServerFault
         raise from_wire(error, client.target, response) from None
     if patience.is_over(answer):
-        error = openai.APITimeoutError(request=response.request)
-        error.message = f"{client.target.endpoint.title} sent only comments and no event for too long."
-        error.args = (error.message,)
-        error.reply = answer.so_far()  # type: ignore[attr-defined]  # as on IncompleteReplyError
-        raise error
+        raise too_quiet(client.target, answer.so_far(), response)
     return found
 
 
@@ -565,7 +563,7 @@ class AsyncClient(_Client):
         sdk = await self._sdk()
         try:
             response = await sdk.get("/models", cast_to=_response_type())
-        except (openai.APIError, *transport_errors()) as error:
+        except (openai.APIStatusError, openai.APIConnectionError) as error:
             raise self._translated(error) from None
         return _model_names(response, self.target)
 
@@ -652,7 +650,7 @@ class AsyncStream:
         """End the stream and its connection."""
         await self._deltas.aclose()
 
-    async def _run(self) -> AsyncIterator[Delta]:
+    async def _run(self) -> AsyncGenerator[Delta, None]:
         while True:
             notes: list[Note] = []
             async for delta in self._step(notes):
@@ -666,15 +664,15 @@ class AsyncStream:
                 return
             self._talk.answer(reply, await self._talk.toolbox.arun(calls))
 
-    async def _step(self, notes: list[Note]) -> AsyncIterator[Delta]:
+    async def _step(self, notes: list[Note]) -> AsyncGenerator[Delta, None]:
         client = self._client
         sdk = await client._sdk()
         body = client._body(client._at_home(self._talk.request), notes)
         try:
-            opened = await tenacity.AsyncRetrying(**client._policy.options())(self._open, sdk, body)
+            retrying = tenacity.AsyncRetrying(**client._policy.options())
+            manager, response, chunks, first = await retrying(lambda: self._open(sdk, body))
         except openai.APIStatusError as error:
             raise await client._with_models(error) from None
-        manager, response, chunks, first = opened
         answer = self._answer
         assert answer is not None  # `_open` made it
         patience = _Patience(client._quiet_limit())

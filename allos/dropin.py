@@ -35,7 +35,15 @@ from allos.exchange import (
     plan,
     readable_error,
 )
-from allos.failures import from_break, from_status, from_transport, from_wire, is_missing_route, transport_errors
+from allos.failures import (
+    from_break,
+    from_status,
+    from_transport,
+    from_wire,
+    is_missing_route,
+    too_quiet,
+    transport_errors,
+)
 from allos.messages import Wire
 from allos.settings import Target
 from allos.state import Sessions, StateError, open_store
@@ -368,7 +376,7 @@ class OpenAI(_Shared, openai.OpenAI):
             )
         )
 
-    def copy(self, *, _extra_kwargs: Mapping[str, Any] | None = None, **changed: Any) -> Self:  # type: ignore[override]
+    def copy(self, *, _extra_kwargs: Mapping[str, Any] | None = None, **changed: Any) -> Self:
         """A client with some options changed, as `openai.OpenAI.copy`; `provider` may be an alias."""
         return super().copy(_extra_kwargs={**self._copied(changed), **(_extra_kwargs or {})}, **changed)
 
@@ -435,7 +443,7 @@ class AsyncOpenAI(_Shared, openai.AsyncOpenAI):
             )
         )
 
-    def copy(self, *, _extra_kwargs: Mapping[str, Any] | None = None, **changed: Any) -> Self:  # type: ignore[override]
+    def copy(self, *, _extra_kwargs: Mapping[str, Any] | None = None, **changed: Any) -> Self:
         """See `OpenAI.copy`."""
         return super().copy(_extra_kwargs={**self._copied(changed), **(_extra_kwargs or {})}, **changed)
 
@@ -553,7 +561,7 @@ class _Flow:
         if self._flow.events != self._events:
             self._events, self._since = self._flow.events, time.monotonic()
         elif time.monotonic() - self._since > self._limit:
-            raise self._broken(_http.ReadTimeout("only comments and no event for too long"))
+            raise too_quiet(self._target, self._flow.so_far(), self._response)
         return made
 
     def _end(self) -> bytes:

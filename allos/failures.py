@@ -28,6 +28,7 @@ __all__ = [
     "from_transport",
     "from_wire",
     "timeout_errors",
+    "too_quiet",
     "transport_errors",
 ]
 
@@ -190,6 +191,15 @@ def from_break(error: Exception, target: Target, came: Reply, response: Any) -> 
     if not isinstance(failure, openai.APITimeoutError):
         said = f"The answer of {_service(target)} is incomplete: {failure.message.partition(': ')[2]}"
         return IncompleteReplyError(said, response.request, reply=came)
+    failure.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError
+    return failure
+
+
+def too_quiet(target: Target, came: Reply, response: Any) -> openai.APITimeoutError:
+    """A stream that sends comments and nothing else: they prove life for a while, not for ever."""
+    failure = openai.APITimeoutError(request=response.request)
+    failure.message = f"{_service(target)} sent only comments and no event for too long."
+    failure.args = (failure.message,)
     failure.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError
     return failure
 

@@ -36,6 +36,7 @@ __all__ = [
     "ToolChoice",
     "ToolResult",
     "Usage",
+    "Wire",
 ]
 
 Extra = Mapping[str, Any]

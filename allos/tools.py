@@ -27,7 +27,8 @@ def function_tool(function: Callable[..., Any]) -> Tool:
     """
     name = getattr(function, "__name__", type(function).__name__)
     try:
-        schema = pydantic.TypeAdapter(function).json_schema()
+        described: Any = function  # pydantic describes a function's parameters, though its types do not say so
+        schema = pydantic.TypeAdapter[Any](described).json_schema()
     except (pydantic.PydanticUserError, TypeError, NameError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigurationError(
@@ -140,4 +141,5 @@ def _tool_from_dict(tool: Mapping[str, Any]) -> Tool:
     from allos.wire import chat, responses
 
     codec = chat if isinstance(tool.get(str(tool.get("type"))), Mapping) else responses
-    return codec.load_request({"tools": [tool]}).tools[0]
+    described: Tool = codec.load_request({"tools": [tool]}).tools[0]
+    return described
