@@ -8,7 +8,7 @@ from typing import Any
 
 from allos.messages import Choice, Delta, Message, Part, Reasoning, Refusal, Reply, Text, ToolCall, Usage
 
-__all__ = ["Collector", "deltas"]
+__all__ = ["Collector", "deltas", "whole_part"]
 
 
 class _Growing:
@@ -114,7 +114,9 @@ class Collector:
     def _choice(self, index: int, with_open_calls: bool) -> Choice:
         growing = [part for _, part in sorted(self._parts[index].items())]
         parts = [
-            part for grown in growing if (with_open_calls or grown.call is None) and (part := grown.part()) is not None
+            part
+            for grown in growing
+            if (with_open_calls or grown.call is None or grown.whole is not None) and (part := grown.part()) is not None
         ]
         return Choice(Message("assistant", tuple(parts)), self._finish.get(index), index, self._extra.get(index, {}))
 
@@ -124,14 +126,14 @@ def deltas(reply: Reply) -> list[Delta]:
     found = [Delta(head=replace(reply, choices=(), usage=None, raw=None))]
     for choice in reply.choices:
         for index, part in enumerate(choice.message.parts):
-            found.append(_as_delta(part, index, choice.index))
+            found.append(whole_part(part, index, choice.index))
         found.append(Delta(finish_reason=choice.finish_reason, choice=choice.index, extra=choice.extra))
     if reply.usage is not None:
         found.append(Delta(usage=reply.usage))
     return found
 
 
-def _as_delta(part: Part, index: int, choice: int) -> Delta:
+def whole_part(part: Part, index: int, choice: int = 0) -> Delta:
     """A part in one delta: as growth where a delta can say all of it, and with the part itself in any case."""
     text = part.text if isinstance(part, Text) else ""
     reasoning = part.text if isinstance(part, Reasoning) else ""

@@ -5,7 +5,9 @@ https://platform.openai.com/docs/api-reference/responses
 Readers take what careless servers leave out; writers set every field that the reference requires.
 """
 
+from allos.wire.responses.decode import Decoder
+from allos.wire.responses.encode import TAIL, Encoder, frame
 from allos.wire.responses.reply import dump_reply, load_reply
 from allos.wire.responses.request import dump_request, load_request
 
-__all__ = ["dump_reply", "dump_request", "load_reply", "load_request"]
+__all__ = ["TAIL", "Decoder", "Encoder", "dump_reply", "dump_request", "frame", "load_reply", "load_request"]

@@ -25,6 +25,7 @@ __all__ = [
 
 JSON = Mapping[str, Any]
 _TEXTS = ("input_text", "output_text", "text")
+_FILE = ("file_data", "filename", "file_id", "file_url")
 
 
 def fresh_id(prefix: str) -> str:
@@ -51,7 +52,9 @@ def load_content(content: object) -> tuple[Part, ...]:
     if content is None:
         return ()
     if not isinstance(content, list):
-        raise Unsupported(f"content is {type(content).__name__}, not text or a list", param="input", code="invalid_type")
+        raise Unsupported(
+            f"content is {type(content).__name__}, not text or a list", param="input", code="invalid_type"
+        )
     return tuple(_load_input_part(part) for part in content)
 
 
@@ -69,8 +72,8 @@ def _load_input_part(part: object) -> Part:
         detail = None if part.get("detail") == "auto" else part.get("detail")
         return Image(url, detail, part.get("file_id"), rest(part, "type", "image_url", "detail", "file_id"))
     if kind == "input_file":
-        known = ("file_data", "filename", "file_id", "file_url")
-        return File(*(part.get(name) for name in known), extra=rest(part, "type", *known))
+        data, filename, file_id, url = (part.get(name) for name in _FILE)
+        return File(data, filename, file_id, url, rest(part, "type", *_FILE))
     if kind == "input_audio" and isinstance(sound := part.get("input_audio"), Mapping):
         return Audio(sound.get("data"), sound.get("format"), extra=rest(part, "type", "input_audio"))
     return Item(dict(part))
@@ -134,7 +137,9 @@ def load_output(item: JSON) -> Iterator[Part]:
     elif kind == "function_call":
         known = ("type", "id", "call_id", "name", "arguments")
         arguments = _arguments(item.get("arguments"))
-        yield ToolCall(_call_id(item), _text(item.get("name")), arguments, "function", item.get("id"), rest(item, *known))
+        yield ToolCall(
+            _call_id(item), _text(item.get("name")), arguments, "function", item.get("id"), rest(item, *known)
+        )
     elif kind == "custom_tool_call":
         known = ("type", "id", "call_id", "name", "input")
         words = _text(item.get("input"))
@@ -192,8 +197,8 @@ def _load_reasoning(item: JSON) -> Reasoning:
     extra = rest(item, "type", "id", "summary", "content", "encrypted_content", "signature")
     if len(texts) > 1:
         extra["content"] = item["content"]
-    known = (item.get(name) for name in ("encrypted_content", "signature", "id"))
-    return Reasoning("".join(texts), _texts(item.get("summary")), *known, extra=extra)
+    encrypted, signature, item_id = (item.get(name) for name in ("encrypted_content", "signature", "id"))
+    return Reasoning("".join(texts), _texts(item.get("summary")), encrypted, signature, item_id, extra=extra)
 
 
 def _texts(parts: object) -> tuple[str, ...]:
@@ -222,11 +227,10 @@ def dump_output(
 
 def _tie(part: Part) -> JSON | None:
     """What parts of one message item have in common; None for parts that are an item by themselves."""
-    return part.extra.get("item", {}) if isinstance(part, (Text, Refusal)) or _spoken(part) else None
-
-
-def _spoken(part: Part) -> bool:
-    return isinstance(part, Audio) and part.transcript is not None
+    if isinstance(part, (Text, Refusal)) or (isinstance(part, Audio) and part.transcript is not None):
+        tie: JSON = part.extra.get("item", {})
+        return tie
+    return None
 
 
 def _dump_message(tie: JSON, parts: Sequence[Part], status: str | None) -> dict[str, Any]:
@@ -279,7 +283,9 @@ def _dump_part(part: Part, notes: list[Note] | None, status: str | None) -> dict
     if isinstance(part, Item) and part.wire == "responses":
         return dict(part.data)
     if status is None:
-        raise Unsupported(f"{_name(part)} can't be part of an assistant's message on the Responses API", param="messages")
+        raise Unsupported(
+            f"{_name(part)} can't be part of an assistant's message on the Responses API", param="messages"
+        )
     if isinstance(part, Image) and part.url is not None:
         picture = part.url.partition(";base64,")[2] or part.url
         return {"id": fresh_id("ig"), "type": "image_generation_call", "status": "completed", "result": picture}

@@ -15,11 +15,33 @@ from allos.wire.responses.items import dump_output, fresh_id, load_output, rest
 from allos.wire.responses.request import dump_format, dump_tool, dump_tool_choice
 from allos.wire.think import ThinkSplitter
 
-__all__ = ["dump_reply", "dump_response", "fault", "finish", "load_reply", "load_usage", "split_thinking"]
+__all__ = [
+    "dump_reply",
+    "dump_response",
+    "fault",
+    "finish",
+    "load_head",
+    "load_reply",
+    "load_usage",
+    "outcome",
+    "split_thinking",
+]
 
 JSON = Mapping[str, Any]
+_COUNTS = ("input_tokens", "output_tokens", "total_tokens")
 _UNFINISHED = ("queued", "in_progress")
-_KNOWN = ("id", "object", "model", "created_at", "output", "usage", "service_tier", "status", "error", "incomplete_details")
+_KNOWN = (
+    "id",
+    "object",
+    "model",
+    "created_at",
+    "output",
+    "usage",
+    "service_tier",
+    "status",
+    "error",
+    "incomplete_details",
+)
 # Why an answer is incomplete, in this API's words and in those of the servers that say it otherwise.
 _CUT = {"max_output_tokens": "length", "length": "length", "max_tokens": "length", None: "length"}
 _REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -40,19 +62,27 @@ def load_reply(body: Any, *, think_tags: bool = False) -> Reply:
     if not isinstance(output, list):
         if "output" not in body and (words := dig(body).message):
             raise ServerFault(words, body=body, status=dig(body).status)
-        raise BadData(f"the Response's 'output' is {output!r:.60}, not a list", body=body)
+        raise BadData(f"no Response: its 'output' is {output!r:.60}, not a list", body=body)
     parts = [part for item in output if isinstance(item, Mapping) for part in load_output(item)]
     if think_tags:
         parts = split_thinking(parts)
-    return Reply(
+    return replace(
+        load_head(body),
         choices=(Choice(Message("assistant", tuple(parts)), *_ending(body, parts)),),
-        id=body.get("id"),
-        model=body.get("model"),
-        created=created if isinstance(created := body.get("created_at"), (int, float)) else None,
         usage=load_usage(body.get("usage")),
         service_tier=body.get("service_tier"),
         extra=rest(body, *_KNOWN) | ({"status": body["status"]} if body.get("status") in _UNFINISHED else {}),
         raw=body,
+    )
+
+
+def load_head(body: JSON) -> Reply:
+    """What a Response that has only begun says: its id, model and time."""
+    reply_id, model, created = body.get("id"), body.get("model"), body.get("created_at")
+    return Reply(
+        id=reply_id if isinstance(reply_id, str) else None,
+        model=model if isinstance(model, str) else None,
+        created=created if isinstance(created, (int, float)) else None,
     )
 
 
@@ -90,7 +120,9 @@ def split_thinking(parts: Sequence[Part]) -> list[Part]:
     for index, part in enumerate(split):
         if isinstance(part, Text):
             splitter = ThinkSplitter()
-            thought, text = (begun + ended for begun, ended in zip(splitter.feed(part.text), splitter.end(), strict=True))
+            thought, text = (
+                begun + ended for begun, ended in zip(splitter.feed(part.text), splitter.end(), strict=True)
+            )
             if thought:
                 split[index : index + 1] = [Reasoning(thought), replace(part, text=text)]
             elif text != part.text:
@@ -103,18 +135,23 @@ def load_usage(usage: object) -> Usage | None:
     """The token counts; None where there are none."""
     if not isinstance(usage, Mapping) or not usage:
         return None
-    counts = [_count(usage, name) for name in ("input_tokens", "output_tokens", "total_tokens")]
-    extra = rest(usage, "input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details")
-    for name, known in (("input_tokens_details", "cached_tokens"), ("output_tokens_details", "reasoning_tokens")):
-        details = usage.get(name)
-        details = details if isinstance(details, Mapping) else {}
-        counts.append(_count(details, known))
-        more = rest(details, known)
-        if more.get("cache_write_tokens") == 0:  # always said here, and means nothing was written
-            del more["cache_write_tokens"]
-        if more:
-            extra[name] = more
-    return Usage(*counts, extra=extra)
+    extra = rest(usage, *_COUNTS, "input_tokens_details", "output_tokens_details")
+    given, made, total = (_count(usage, name) for name in _COUNTS)
+    cached = _detail(usage, "input_tokens_details", "cached_tokens", extra)
+    thought = _detail(usage, "output_tokens_details", "reasoning_tokens", extra)
+    return Usage(given, made, total, cached, thought, extra)
+
+
+def _detail(usage: JSON, group: str, known: str, extra: dict[str, Any]) -> int | None:
+    """The count that has a name of its own; the others of its group go into `extra`."""
+    details = usage.get(group)
+    details = details if isinstance(details, Mapping) else {}
+    more = rest(details, known)
+    if more.get("cache_write_tokens") == 0:  # required here, and means that nothing was written
+        del more["cache_write_tokens"]
+    if more:
+        extra[group] = more
+    return _count(details, known)
 
 
 def _count(data: JSON, name: str) -> int | None:
@@ -148,7 +185,7 @@ def dump_reply(reply: Reply, *, request: Request | None = None, notes: list[Note
     """
     if len(reply.choices) > 1 and notes is not None:
         notes.append(Note("left out", "choices", "a Response holds one answer"))
-    status, details = _status(reply)
+    status, details = outcome(reply)
     parts = reply.message.parts
     output = dump_output(parts, notes=notes, status="completed")
     if status == "incomplete" and output and "status" not in _said(parts[-1]) and "status" in output[-1]:
@@ -163,7 +200,8 @@ def _said(part: Part) -> JSON:
     return part.extra.get("item", part.extra) if isinstance(part, Text) else part.extra
 
 
-def _status(reply: Reply) -> tuple[str, JSON | None]:
+def outcome(reply: Reply) -> tuple[str, JSON | None]:
+    """The `status` and `incomplete_details` of a reply's Response."""
     reason = reply.finish_reason
     if reason in _REASONS:
         return "incomplete", _details(reply) or {"reason": _REASONS[reason]}
@@ -238,5 +276,3 @@ def _echo(asked: Request) -> dict[str, Any]:
 
 
 _ECHOED = RESPONSE_FIELDS - {"text", "reasoning", "status", "error"}
-
-

@@ -8,7 +8,15 @@ from typing import Any
 from allos.errors import Unsupported
 from allos.messages import Item, Message, Note, OutputFormat, Part, Reasoning, Request, Tool, ToolChoice, ToolResult
 from allos.wire.names import CHAT_ONLY, pass_on
-from allos.wire.responses.items import dump_content, dump_output, dump_result, load_content, load_output, load_result, rest
+from allos.wire.responses.items import (
+    dump_content,
+    dump_output,
+    dump_result,
+    load_content,
+    load_output,
+    load_result,
+    rest,
+)
 
 __all__ = ["dump_format", "dump_request", "dump_tool", "dump_tool_choice", "load_request"]
 
@@ -164,8 +172,8 @@ def _load_format(data: object) -> OutputFormat | None:
     if not isinstance(data, Mapping):
         raise _wrong_type("text.format", data, "an object")
     extra = rest(data, "type", "name", "schema", "strict", "description")
-    named = (data.get(name) for name in ("name", "schema", "strict", "description"))
-    return OutputFormat(str(data.get("type", "text")), *named, extra=extra)
+    name, schema, strict, description = (data.get(key) for key in ("name", "schema", "strict", "description"))
+    return OutputFormat(str(data.get("type", "text")), name, schema, strict, description, extra)
 
 
 def dump_request(request: Request, *, notes: list[Note] | None = None) -> dict[str, Any]:
