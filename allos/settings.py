@@ -64,7 +64,9 @@ class Target:
     def is_openai(self) -> bool:
         """Whether the host is OpenAI's own, so that its organization and project headers belong there."""
         base_url = self.base_url
-        return bool(base_url) and any(row.openai_account and row.serves(base_url) for row in endpoints.endpoints())
+        return base_url is not None and any(
+            row.openai_account and row.serves(base_url) for row in endpoints.endpoints()
+        )
 
     def reached(self, base_url: str, api_key: str | None, model: str | None) -> Target:
         """The same target once its server runs there."""
@@ -135,6 +137,11 @@ class Settings(BaseSettings):
     def origin(self, name: str) -> str:
         """Where a setting's value stands: `--model`, `ALLOS_MODEL`, a file, or "default"."""
         return next((layer.origins[name] for layer in self._layers if name in layer.values), "default")
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment in which keys are looked for, with the named `.env` below it."""
+        return self._environ
 
     def resolve(self, *, needs_key: bool = True) -> Target:
         """Where a prompt goes with these settings. Raises `KeyMissing` where the endpoint needs a key and has none."""
