@@ -17,8 +17,8 @@ import openai
 import tenacity
 
 from allos import settings
-from allos.adapters import ADAPTERS, sdk_arguments
-from allos.errors import ConfigurationError, Unsupported, UnsupportedWarning, WireError
+from allos.adapters import ADAPTERS, no_key, sdk_arguments
+from allos.errors import BadData, ConfigurationError, Unsupported, UnsupportedWarning, WireError
 from allos.failures import (
     from_break,
     from_status,
@@ -26,14 +26,14 @@ from allos.failures import (
     from_wire,
     is_missing_model,
     too_quiet,
-    transport_errors,
 )
 from allos.messages import Delta, Message, MessageLike, Note, Reply, Request, ToolChoice
 from allos.retry import Attempt, Budget, Policy
 from allos.settings import Target
 from allos.talk import SchemaLike, Talk, as_messages
 from allos.tools import ToolLike
-from allos.wire.answer import Answer, read_whole
+from allos.transport import HTTP, transport_errors
+from allos.wire.answer import Answer, read_json, read_whole
 
 __all__ = ["AsyncClient", "AsyncStream", "Client", "Stream"]
 
@@ -186,7 +186,9 @@ class _Client:
         return _QUIET_READ_TIMEOUTS * timeout
 
     def _options(self) -> dict[str, Any]:
-        return {} if self.target.timeout is None else {"timeout": self.target.timeout}
+        return {"extra_headers": no_key(self.target)} | (
+            {} if self.target.timeout is None else {"timeout": self.target.timeout}
+        )
 
 
 def _tool_choice(value: str) -> ToolChoice:
@@ -282,7 +284,7 @@ class Client(_Client):
     def models(self) -> list[str]:
         """The names of the models that the endpoint offers, in its order."""
         try:
-            response = self._sdk().get("/models", cast_to=_response_type())
+            response = self._sdk().get("/models", cast_to=HTTP.Response, options={"headers": no_key(self.target)})
         except (openai.APIStatusError, openai.APIConnectionError) as error:
             raise self._translated(error) from None
         return _model_names(response, self.target)
@@ -343,17 +345,7 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name not in ("self", "messages")} | options
 
 
-def _response_type() -> Any:
-    """The HTTP library's response class, which makes the SDK hand out the answer unread."""
-    import sys
-
-    return sys.modules[openai.Timeout.__module__.partition(".")[0]].Response
-
-
 def _model_names(response: Any, target: Target) -> list[str]:
-    from allos.errors import BadData
-    from allos.wire.answer import read_json
-
     try:
         data = read_json(response.content)
         rows = (
@@ -438,7 +430,7 @@ class Stream:
         """One request: its deltas, and its reply as the generator's value."""
         client = self._client
         sdk = client._sdk()
-        body = client._body(client._at_home(self._talk.request), notes)
+        body = client._body(client._at_home(self._talk.request).replace(include_usage=True), notes)
         try:
             opened = tenacity.Retrying(**client._policy.options())(self._open, sdk, body)
         except openai.APIStatusError as error:
@@ -562,7 +554,7 @@ class AsyncClient(_Client):
         """See `Client.models`."""
         sdk = await self._sdk()
         try:
-            response = await sdk.get("/models", cast_to=_response_type())
+            response = await sdk.get("/models", cast_to=HTTP.Response, options={"headers": no_key(self.target)})
         except (openai.APIStatusError, openai.APIConnectionError) as error:
             raise self._translated(error) from None
         return _model_names(response, self.target)
@@ -619,6 +611,9 @@ class AsyncClient(_Client):
         return _naming(error, names)
 
 
+_AsyncOpened = tuple[Any, Any, AsyncIterator[bytes], list[Delta]]  # manager, response, its bytes, first deltas
+
+
 class AsyncStream:
     """`Stream` for asynchronous programs."""
 
@@ -667,12 +662,12 @@ class AsyncStream:
     async def _step(self, notes: list[Note]) -> AsyncGenerator[Delta, None]:
         client = self._client
         sdk = await client._sdk()
-        body = client._body(client._at_home(self._talk.request), notes)
+        body = client._body(client._at_home(self._talk.request).replace(include_usage=True), notes)
         try:
-            retrying = tenacity.AsyncRetrying(**client._policy.options())
-            manager, response, chunks, first = await retrying(lambda: self._open(sdk, body))
+            opened: _AsyncOpened = await tenacity.AsyncRetrying(**client._policy.options())(self._open, sdk, body)
         except openai.APIStatusError as error:
             raise await client._with_models(error) from None
+        manager, response, chunks, first = opened
         answer = self._answer
         assert answer is not None  # `_open` made it
         patience = _Patience(client._quiet_limit())
@@ -685,7 +680,7 @@ class AsyncStream:
         finally:
             await manager.__aexit__(None, None, None)
 
-    async def _open(self, sdk: Any, body: Mapping[str, Any]) -> tuple[Any, Any, AsyncIterator[bytes], list[Delta]]:
+    async def _open(self, sdk: Any, body: Mapping[str, Any]) -> _AsyncOpened:
         client = self._client
         answer = self._answer = client._answer()
         manager = client._adapter.open(sdk, body, **client._options())

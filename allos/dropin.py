@@ -11,7 +11,6 @@ import collections
 import datetime
 import json
 import os
-import sys
 import threading
 import time
 import uuid
@@ -42,16 +41,14 @@ from allos.failures import (
     from_wire,
     is_missing_route,
     too_quiet,
-    transport_errors,
 )
 from allos.messages import Wire
 from allos.settings import Target
 from allos.state import Sessions, StateError, open_store
+from allos.transport import HTTP, transport_errors
 from allos.wire.responses import frame as responses_frame
 
 __all__ = ["AsyncOpenAI", "OpenAI", "receipt"]
-
-_http: Any = sys.modules[openai.Timeout.__module__.partition(".")[0]]  # the HTTP library that the SDK itself uses
 
 _OURS = ("ALLOS_PROVIDER", "ALLOS_MODEL", "ALLOS_BASE_URL", "ALLOS_WIRE")
 _ASKED: dict[str, Wire] = {path: wire for wire, path in PATHS.items()}
@@ -328,7 +325,7 @@ def _is_ours() -> bool:
 
 def _text(value: Any) -> str | None:
     """A base URL or key as text; None where none was given as such."""
-    return str(value).rstrip("/") if isinstance(value, (str, _http.URL)) and str(value) else None
+    return str(value).rstrip("/") if isinstance(value, (str, HTTP.URL)) and str(value) else None
 
 
 def _started(target: Target) -> Target:
@@ -500,7 +497,7 @@ def _served(call: _Call, request: Any) -> Any:
     else:
         content, kind = json.dumps(answer).encode(), "application/json"
     headers = {"content-type": kind, "x-request-id": f"allos_{uuid.uuid4().hex}", "x-should-retry": "false"}
-    made = _http.Response(status, headers=headers, content=content, request=request)
+    made = HTTP.Response(status, headers=headers, content=content, request=request)
     made.elapsed = datetime.timedelta()
     return made
 
@@ -511,7 +508,7 @@ def _made(response: Any, call: _Call, content: bytes | None = None, *, stream: A
     headers.append(("content-type", "text/event-stream" if stream is not None else "application/json"))
     if "x-request-id" not in response.headers:
         headers.append(("x-request-id", f"allos_{uuid.uuid4().hex}"))
-    made = _http.Response(
+    made = HTTP.Response(
         response.status_code,
         headers=headers,
         request=response.request,
@@ -581,7 +578,7 @@ def _read_timeout(response: Any) -> float:
     return 600.0 if timeout is None else float(timeout)
 
 
-class _SyncFlow(_Flow, _http.SyncByteStream):  # type: ignore[misc]  # the base comes from the SDK's own HTTP library
+class _SyncFlow(_Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base comes from the SDK's own HTTP library
     def __iter__(self) -> Iterator[bytes]:
         try:
             for chunk in self._response.iter_bytes():
@@ -598,7 +595,7 @@ class _SyncFlow(_Flow, _http.SyncByteStream):  # type: ignore[misc]  # the base 
         self._response.close()
 
 
-class _AsyncFlow(_Flow, _http.AsyncByteStream):  # type: ignore[misc]  # as above
+class _AsyncFlow(_Flow, HTTP.AsyncByteStream):  # type: ignore[misc]  # as above
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._response.aiter_bytes():

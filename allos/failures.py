@@ -10,7 +10,6 @@ import errno
 import re
 import socket
 import ssl
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ import openai
 from allos.errors import BadData, Incomplete, ServerFault, WireError
 from allos.messages import Reply
 from allos.settings import Target
+from allos.transport import timeout_errors
 from allos.wire.fault import Fault, dig
 
 __all__ = [
@@ -27,9 +27,7 @@ __all__ = [
     "from_status",
     "from_transport",
     "from_wire",
-    "timeout_errors",
     "too_quiet",
-    "transport_errors",
 ]
 
 _CONTEXT = re.compile(
@@ -60,23 +58,6 @@ class IncompleteReplyError(openai.APIError):
     def __init__(self, message: str, request: Any, *, reply: Reply) -> None:
         super().__init__(message, request, body=None)
         self.reply = reply
-
-
-def _http_modules() -> Iterator[Any]:
-    """The HTTP library that the SDK uses, and the older one where a caller's `http_client` comes from it."""
-    for name in {openai.Timeout.__module__.partition(".")[0], "httpx", "httpx2"}:
-        if (module := sys.modules.get(name)) is not None:
-            yield module
-
-
-def transport_errors() -> tuple[type[Exception], ...]:
-    """What the HTTP library raises when a connection fails or breaks."""
-    return tuple(error for module in _http_modules() for error in (module.HTTPError, module.StreamError))
-
-
-def timeout_errors() -> tuple[type[Exception], ...]:
-    """The part of those that means: no answer in time."""
-    return tuple(module.TimeoutException for module in _http_modules())
 
 
 def is_quota(error: openai.APIStatusError) -> bool:

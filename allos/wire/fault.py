@@ -99,7 +99,7 @@ def _named(body: Mapping[str, Any]) -> Fault:
     code = body.get("code", body.get("error_code"))
     status = next(
         (
-            int(value)
+            int(str(value))
             for value in (body.get("status_code"), body.get("http_status"), body.get("status"), code)
             if _is_status(value)
         ),

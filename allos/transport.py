@@ -1,0 +1,33 @@
+"""The HTTP library under the SDK: httpx2, or httpx where an older SDK or a caller's `http_client` brings it.
+
+It is taken from the SDK, never imported by name, so that both versions work.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+
+__all__ = ["HTTP", "timeout_errors", "transport_errors"]
+
+HTTP: Any = sys.modules[openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]]
+
+
+def _modules() -> Iterator[Any]:
+    yield HTTP
+    older = sys.modules.get("httpx")
+    if older is not None and older is not HTTP:
+        yield older
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """What the HTTP library raises when a connection fails or breaks."""
+    return tuple(error for module in _modules() for error in (module.HTTPError, module.StreamError))
+
+
+def timeout_errors() -> tuple[type[Exception], ...]:
+    """The part of those that means: no answer in time."""
+    return tuple(module.TimeoutException for module in _modules())
