@@ -17,7 +17,7 @@ from allos.messages import Note, Request, Wire
 from allos.settings import Target
 from allos.wire import chat, dialect, responses
 
-__all__ = ["ADAPTERS", "Adapter", "ChatCompletionsAdapter", "ResponsesAdapter", "sdk_arguments"]
+__all__ = ["ADAPTERS", "Adapter", "ChatCompletionsAdapter", "ResponsesAdapter", "no_key", "sdk_arguments"]
 
 
 class Adapter(Protocol):
@@ -86,6 +86,14 @@ class ResponsesAdapter:
 
 
 ADAPTERS: dict[Wire, Adapter] = {"chat": ChatCompletionsAdapter(), "responses": ResponsesAdapter()}
+
+
+def no_key(target: Target) -> dict[str, Any]:
+    """The headers with which one call goes out without a key, where there is none.
+
+    The SDK takes the omission of `Authorization` only from the call itself, not from a client's default headers.
+    """
+    return {"Authorization": openai.Omit()} if target.api_key is None else {}
 
 
 def sdk_arguments(target: Target) -> dict[str, Any]:
