@@ -27,8 +27,8 @@ from allos.errors import ConfigurationError, Unsupported, UnsupportedWarning, Wi
 from allos.exchange import (
     PATHS,
     Exchange,
+    Guard,
     Receipt,
-    Watch,
     checked_whole,
     error_body,
     plan,
@@ -208,7 +208,7 @@ class _Route:
             if receipt_.translated:
                 made: Any = exchange.whole(content, think_tags=tags)
             else:
-                made = checked_whole(receipt_.spoken, content, think_tags=tags)
+                made = checked_whole(exchange, content, think_tags=tags)
         except WireError as error:
             raise from_wire(error, self.target, response) from None
         if receipt_.asked == "responses":
@@ -545,7 +545,7 @@ class _Flow:
         self._response = response
         self._target = call.route.target
         self._flow = (
-            exchange.translation(think_tags=tags) if exchange.receipt.translated else Watch(exchange, think_tags=tags)
+            exchange.translation(think_tags=tags) if exchange.receipt.translated else Guard(exchange, think_tags=tags)
         )
         self._limit = 5 * _read_timeout(response)
         self._events, self._since = 0, time.monotonic()

@@ -7,9 +7,8 @@ the bytes that came back, and get the bytes that the program's own API would hav
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from allos.adapters import ADAPTERS
@@ -18,15 +17,15 @@ from allos.messages import Note, Reply, Request, Wire
 from allos.settings import Target
 from allos.wire import chat, dialect, responses
 from allos.wire.answer import CODECS, Answer, read_whole
-from allos.wire.collect import deltas
 from allos.wire.fault import dig
+from allos.wire.repair import Watch, as_stream, dated, repaired
 
 __all__ = [
     "PATHS",
     "Exchange",
+    "Guard",
     "Receipt",
     "StreamTranslation",
-    "Watch",
     "checked_whole",
     "error_body",
     "plan",
@@ -74,7 +73,7 @@ class Exchange:
 
     def dump(self, reply: Reply) -> dict[str, Any]:
         """A reply as the JSON object of the API that was asked."""
-        made: dict[str, Any] = CODECS[self.receipt.asked].dump_reply(_dated(reply), request=self.request)
+        made: dict[str, Any] = CODECS[self.receipt.asked].dump_reply(dated(reply), request=self.request)
         return made
 
     def translation(self, *, think_tags: bool = False) -> StreamTranslation:
@@ -125,15 +124,17 @@ class StreamTranslation:
         return b"".join(self._codec.frame(payload) for payload in payloads)
 
 
-class Watch:
-    """The guard of a stream that needs no translation: its bytes pass as they are, and `end` raises when it was cut.
+class Guard:
+    """A call's stream that needs no translation, on its way to the program: checked, and mended where it is odd.
 
-    Plain JSON in answer to a stream request becomes the stream that was asked for.
+    Plain JSON in answer to a stream request becomes the stream that was asked for. Offers what `StreamTranslation`
+    does.
     """
 
     def __init__(self, exchange: Exchange, *, think_tags: bool = False) -> None:
-        self._wire = exchange.receipt.spoken
-        self._answer = Answer(self._wire, think_tags=think_tags)
+        self._exchange = exchange
+        self._watch = Watch(exchange.receipt.spoken, think_tags=think_tags)
+        self._answer = Answer(exchange.receipt.spoken, decoder=self._watch, think_tags=think_tags)
         self.final: dict[str, Any] | None = None
 
     @property
@@ -151,22 +152,23 @@ class Watch:
         return self._answer.so_far()
 
     def feed(self, chunk: bytes) -> bytes:
-        """The bytes themselves, once they are known to be a stream."""
-        held = self._answer.held
-        self._answer.feed(chunk)
-        return b"" if self._answer.is_body or self._answer.held else held + chunk
+        """The bytes for the program that these complete."""
+        return b"".join(self._answer.feed(chunk))
 
     def end(self) -> bytes:
-        """What is left to send."""
-        held = self._answer.held
-        self._answer.end()
+        """What is left to send. Raises `Incomplete` for a stream that was cut."""
+        last = self._answer.end()
         reply = self._answer.reply
-        if reply is None or not self._answer.is_body:
-            self.final = reply.raw if reply is not None and isinstance(reply.raw, dict) else None
-            return held
-        if isinstance(reply.raw, dict):
-            self.final = reply.raw
-        return as_stream(self._wire, reply)
+        assert reply is not None  # `end` returned
+        if self._answer.is_body:
+            self._exchange.receipt.notes.append(Note("repaired", "stream", "the server sent one JSON body"))
+            self.final = repaired(self._exchange.receipt.spoken, reply.raw, reply) or reply.raw
+            return as_stream(self._exchange.receipt.spoken, reply)
+        if self._watch.repairs:
+            said = f"{self._watch.repairs} events lacked or misused fields of the API"
+            self._exchange.receipt.notes.append(Note("repaired", "stream", said))
+        self.final = self._watch.final
+        return b"".join(last) + self._watch.tail
 
 
 def plan(
@@ -223,10 +225,6 @@ def error_body(error: Unsupported) -> dict[str, Any]:
     }
 
 
-def _dated(reply: Reply) -> Reply:
-    return reply if reply.created is not None else replace(reply, created=int(time.time()))
-
-
 def readable_error(body: bytes, status: int) -> bytes:
     """An error body in which the SDK finds the server's words: unchanged where it does already."""
     try:
@@ -249,27 +247,19 @@ def readable_error(body: bytes, status: int) -> bytes:
     return json.dumps({"error": made}).encode()
 
 
-def checked_whole(wire: Wire, body: bytes, *, think_tags: bool = False) -> dict[str, Any] | None:
+def checked_whole(exchange: Exchange, body: bytes, *, think_tags: bool = False) -> dict[str, Any] | None:
     """Looks at a native answer as the guard: None where the bytes can be passed on as they are.
 
     An answer that the SDK's types can't hold, or a stream where none was asked for, comes back rewritten.
     Raises `WireError` for what is no answer at all.
     """
+    wire = exchange.receipt.spoken
+    reply = read_whole(wire, body, think_tags=think_tags)
     try:
         data = json.loads(body)
-    except ValueError:
+    except ValueError:  # a stream
         data = None
-    reply = read_whole(wire, body, think_tags=think_tags)
-    if isinstance(data, dict) and not think_tags:
-        return None
-    made: dict[str, Any] = CODECS[wire].dump_reply(_dated(reply))
+    made = repaired(wire, None if think_tags else data, reply)
+    if made is not None:
+        exchange.receipt.notes.append(Note("repaired", "body", "it lacked or misused fields of the API"))
     return made
-
-
-def as_stream(wire: Wire, reply: Reply, request: Request | None = None) -> bytes:
-    """A whole reply as the bytes of a stream, for servers that answer a stream request with plain JSON."""
-    codec = CODECS[wire]
-    encoder = codec.Encoder(request=request)
-    payloads = [payload for delta in deltas(_dated(reply)) for payload in encoder.feed(delta)]
-    payloads += encoder.end(reply)
-    return b"".join(codec.frame(payload) for payload in payloads) + bytes(codec.TAIL)

@@ -35,16 +35,16 @@ class Answer:
     """One answer while its bytes arrive: `feed` them, then `end`; `reply` holds the whole answer after that.
 
     `events` counts what came that was more than a comment, `done` says that the answer has ended although the
-    connection may stay open.
+    connection may stay open. `decoder` may stand in for the codec's own; `feed` then gives what that one gives.
     """
 
-    def __init__(self, wire: Wire, *, think_tags: bool = False) -> None:
+    def __init__(self, wire: Wire, *, think_tags: bool = False, decoder: Any = None) -> None:
         self._wire = wire
         self._think_tags = think_tags
         self._start = b""
         self._body: list[bytes] | None = None
         self._reader: sse.Reader | None = None
-        self._decoder: _Decoder = CODECS[wire].Decoder(think_tags=think_tags)
+        self._decoder: _Decoder = CODECS[wire].Decoder(think_tags=think_tags) if decoder is None else decoder
         self._failure: WireError | None = None
         self.events = 0
         self.reply: Reply | None = None
@@ -58,11 +58,6 @@ class Answer:
     def is_body(self) -> bool:
         """Whether the answer turned out to be one whole body and no stream."""
         return self._body is not None
-
-    @property
-    def held(self) -> bytes:
-        """First bytes that are too few to tell which form the answer has."""
-        return self._start
 
     def feed(self, chunk: bytes) -> list[Delta]:
         """The deltas that these bytes complete. Raises `ServerFault` for an error sent in the stream.

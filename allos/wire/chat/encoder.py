@@ -43,6 +43,11 @@ class Encoder:
         self._begun: dict[int, dict[int, set[str]]] = {}  # choice, part -> what of it has been written
         self._calls: dict[int, dict[int, int]] = {}  # choice, part -> the tool call's index
 
+    @property
+    def head(self) -> Mapping[str, Any]:
+        """The fields that every chunk of the stream begins with."""
+        return self._head
+
     def feed(self, delta: Delta) -> list[dict[str, Any]]:
         """The chunks for one delta; the finish reason and the usage wait for `end`."""
         if delta.head is not None:

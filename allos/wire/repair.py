@@ -1,0 +1,272 @@
+"""Makes an answer in the caller's own API one that the SDK's types and stream helpers can hold.
+
+A regular answer passes as the bytes that came.
+Where something is missing or odd, what the codec's strict writer says is laid over what the server sent, so that
+the server's further fields stay.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from allos.messages import Delta, Reply, Wire
+from allos.wire import chat, responses, sse
+from allos.wire.chat.replies import dump_finish, dump_usage, load_usage
+from allos.wire.collect import deltas
+
+__all__ = ["Watch", "as_stream", "dated", "repaired"]
+
+_FINISHES = ("stop", "length", "tool_calls", "content_filter", "function_call")
+_SAID = ("role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio")
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+_RESPONSE = {"id": str, "created_at": (int, float), "model": str, "object": str, "output": list, "tools": list}
+_REQUIRED = ("parallel_tool_calls", "tool_choice", "error", "incomplete_details", "status")
+
+
+def dated(reply: Reply) -> Reply:
+    """The reply with a time, which both APIs require and some servers leave out."""
+    return reply if reply.created is not None else replace(reply, created=int(time.time()))
+
+
+def as_stream(wire: Wire, reply: Reply) -> bytes:
+    """A whole reply as the bytes of a stream, for servers that answer a stream request with plain JSON."""
+    codec: Any = chat if wire == "chat" else responses
+    encoder = codec.Encoder()
+    payloads = [payload for delta in deltas(dated(reply)) for payload in encoder.feed(delta)]
+    payloads += encoder.end(reply)
+    return b"".join(codec.frame(payload) for payload in payloads) + bytes(codec.TAIL)
+
+
+def repaired(wire: Wire, data: Any, reply: Reply) -> dict[str, Any] | None:
+    """A whole answer that the SDK can hold; None where `data` already is one."""
+    if isinstance(data, Mapping) and (_is_completion(data) if wire == "chat" else _is_response(data)):
+        return None
+    if wire == "responses":
+        return responses.dump_reply(dated(reply))
+    made = chat.dump_reply(dated(reply))
+    if not isinstance(data, Mapping):
+        return made
+    old = [choice for choice in data.get("choices") or [] if isinstance(choice, Mapping)]
+    for choice, before in zip(made["choices"], old, strict=False):
+        message = before.get("message")
+        further = (
+            {key: value for key, value in message.items() if key not in _SAID} if isinstance(message, Mapping) else {}
+        )
+        choice["message"] = {**further, **choice["message"]}
+    return {**data, **made}
+
+
+def _is_response(data: Mapping[str, Any]) -> bool:
+    return (
+        all(isinstance(data.get(name), kind) for name, kind in _RESPONSE.items())
+        and all(name in data for name in _REQUIRED)
+        and all(isinstance(item, Mapping) and item.get("type") and item.get("id") for item in data["output"])
+    )
+
+
+def _is_completion(data: Mapping[str, Any]) -> bool:
+    return (
+        _has_head(data, "chat.completion")
+        and _counts_are_whole(data.get("usage"))
+        and bool(data["choices"])
+        and all(_is_choice(choice) for choice in data["choices"])
+    )
+
+
+def _has_head(data: Mapping[str, Any], kind: str) -> bool:
+    return (
+        data.get("object") == kind
+        and isinstance(data.get("id"), str)
+        and isinstance(data.get("model"), str)
+        and isinstance(data.get("created"), int)
+        and isinstance(data.get("choices"), list)
+    )
+
+
+def _counts_are_whole(usage: Any) -> bool:
+    return usage is None or (isinstance(usage, Mapping) and all(isinstance(usage.get(name), int) for name in _COUNTS))
+
+
+def _is_choice(choice: Any) -> bool:
+    if not isinstance(choice, Mapping) or not isinstance(choice.get("index"), int):
+        return False
+    message = choice.get("message")
+    return (
+        choice.get("finish_reason") in _FINISHES
+        and isinstance(message, Mapping)
+        and message.get("role") == "assistant"
+        and isinstance(message.get("content"), (str, type(None)))
+        and all(_is_call(call) for call in message.get("tool_calls") or [])
+    )
+
+
+def _is_call(call: Any) -> bool:
+    if not isinstance(call, Mapping) or not isinstance(call.get("id"), str) or not call["id"]:
+        return False
+    if call.get("type") == "custom":
+        return True
+    function = call.get("function")
+    return (
+        call.get("type") == "function" and isinstance(function, Mapping) and isinstance(function.get("arguments"), str)
+    )
+
+
+class Watch:
+    """The guard of a stream in the caller's own API: `feed` the server's events, get the bytes for the caller.
+
+    Raises what the codecs raise: `ServerFault` and `BadData` at once, `Incomplete` at the `end` of a cut stream.
+    `repairs` counts the events that had to be changed, `final` is the
+    whole answer of a Responses stream.
+    """
+
+    def __init__(self, wire: Wire, *, think_tags: bool = False) -> None:
+        self._wire = wire
+        self._codec: Any = chat if wire == "chat" else responses
+        self._decoder: Any = self._codec.Decoder(think_tags=think_tags)
+        self._encoder: Any = self._codec.Encoder()
+        self._reader = sse.Reader()
+        self._always = think_tags
+        self._first_id: str | None = None
+        self._calls: dict[int, list[str]] = {}  # choice → ids of its tool calls, by index
+        self.repairs = 0
+        self.tail = b""
+        self.final: dict[str, Any] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the end of the answer was seen."""
+        return bool(self._decoder.done)
+
+    def so_far(self) -> Reply:
+        """What has come until now."""
+        return self._decoder.so_far()  # type: ignore[no-any-return]  # the codecs are modules of one shape
+
+    def feed(self, event: sse.Event) -> list[bytes]:
+        """The bytes for the caller that one event of the server becomes."""
+        made = self._event(event)
+        return [made] if made else []
+
+    def _event(self, event: sse.Event) -> bytes:
+        found: list[Delta] = self._decoder.feed(event)
+        if event.data.strip() == "[DONE]":
+            return b""  # said at the end, when the answer has turned out to be whole
+        payloads = [payload for delta in found for payload in self._encoder.feed(delta)]
+        data = json.loads(event.data)
+        if self._wire == "responses":
+            return self._response_event(event, data, payloads)
+        if not isinstance(data, dict):
+            return b""
+        if not self._always and self._is_chunk(data):
+            return sse.dump(event.data)
+        self.repairs += 1
+        return self._frame(self._chunk(data, found, payloads))
+
+    def end(self) -> Reply:
+        """The reply that the stream made; `tail` is then what is left to send."""
+        reply: Reply = self._decoder.end()
+        self.final = reply.raw if isinstance(reply.raw, dict) else None
+        self.tail = bytes(self._codec.TAIL)
+        if self._wire == "responses" and self._always:
+            payloads = self._encoder.end(reply)
+            self.final = next((payload["response"] for payload in payloads if "response" in payload), None)
+            self.tail = b"".join(self._frame(payload) for payload in payloads)
+        return reply
+
+    def _frame(self, payload: Mapping[str, Any]) -> bytes:
+        return bytes(self._codec.frame(payload))
+
+    def _response_event(self, event: sse.Event, data: Any, payloads: Iterable[Mapping[str, Any]]) -> bytes:
+        """Events without numbers can't be mended one by one: then the whole stream is written anew."""
+        numbered = isinstance(data, dict) and isinstance(data.get("sequence_number"), int)
+        if not self._always and self._first_id is None:
+            self._first_id = "seen"
+            self._always = not numbered
+        if not self._always:
+            return sse.dump(event.data, event.name or (str(data.get("type", "")) if isinstance(data, dict) else ""))
+        self.repairs += 1
+        return b"".join(self._frame(payload) for payload in payloads)
+
+    def _is_chunk(self, data: dict[str, Any]) -> bool:
+        """Whether the SDK's stream helper can take this chunk after those before it."""
+        if not _has_head(data, "chat.completion.chunk") or not _counts_are_whole(data.get("usage")):
+            return False
+        self._first_id = self._first_id if self._first_id is not None else data["id"]
+        return data["id"] == self._first_id and all(self._is_delta(choice) for choice in data["choices"])
+
+    def _is_delta(self, choice: Any) -> bool:
+        if not isinstance(choice, dict) or not isinstance(choice.get("index"), int):
+            return False
+        delta = choice.get("delta")
+        if not isinstance(delta, dict) or not isinstance(delta.get("content"), (str, type(None))):
+            return False
+        if choice.get("finish_reason", "stop") not in (None, *_FINISHES) or "finish_reason" not in choice:
+            return False
+        return all(self._continues(choice["index"], call) for call in delta.get("tool_calls") or [])
+
+    def _continues(self, choice: int, call: Any) -> bool:
+        """Whether a tool call's piece opens the next call or adds to one that is open."""
+        ids = self._calls.setdefault(choice, [])
+        if not isinstance(call, dict) or not isinstance(index := call.get("index"), int) or not 0 <= index <= len(ids):
+            return False
+        function = call.get("function", call.get("custom"))
+        if not isinstance(function, dict) or not isinstance(function.get("arguments", ""), (str, type(None))):
+            return False
+        name = call.get("id")
+        if index < len(ids):
+            return not name or name == ids[index]
+        if not isinstance(name, str) or not name or name in ids or not function.get("name") or not call.get("type"):
+            return False
+        ids.append(name)
+        return True
+
+    def _chunk(
+        self, data: dict[str, Any], found: Iterable[Delta], payloads: Iterable[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """One chunk that says what the server's chunk said, with the fields that the reference requires."""
+        self._always = True  # numbers and ids must stay those of the encoder from here on
+        head = {
+            key: value for key, value in data.items() if key not in ("choices", "usage", "error") and value is not None
+        }
+        made = {**head, **self._encoder.head, "choices": []}
+        before = {
+            choice.get("index", 0): choice.get("delta")
+            for choice in data.get("choices") or []
+            if isinstance(choice, dict)
+        }
+        entries: dict[int, dict[str, Any]] = {}
+
+        def entry(index: int) -> dict[str, Any]:
+            old = before.get(index)
+            further = {key: value for key, value in old.items() if key not in _SAID} if isinstance(old, dict) else {}
+            return entries.setdefault(
+                index, {"index": index, "delta": further, "logprobs": None, "finish_reason": None}
+            )
+
+        for payload in payloads:
+            for choice in payload["choices"]:
+                _join(entry(choice["index"]), choice)
+        usage = None
+        for delta in found:
+            if delta.finish_reason is not None:
+                called = bool(self._calls.get(delta.choice)) or delta.finish_reason == "tool_calls"
+                finish, native = dump_finish(delta.finish_reason, called=called)
+                entry(delta.choice).update(finish_reason=finish, **native)
+            usage = delta.usage or usage
+        made["choices"] = [entries[index] for index in sorted(entries)]
+        if isinstance(data.get("usage"), dict) or usage is not None:
+            made["usage"] = dump_usage(usage or load_usage(data["usage"]))
+        return made
+
+
+def _join(entry: dict[str, Any], choice: Mapping[str, Any]) -> None:
+    """Add a payload's choice to that of the chunk: texts and lists grow, the rest is set."""
+    for key, value in choice["delta"].items():
+        old = entry["delta"].get(key)
+        grows = (isinstance(old, str) and isinstance(value, str) and key != "role") or isinstance(old, list)
+        entry["delta"][key] = old + value if grows and key in ("content", "refusal", "tool_calls") else value
+    if choice.get("logprobs") is not None:
+        entry["logprobs"] = choice["logprobs"]
