@@ -517,13 +517,20 @@ def _made(response: Any, call: _Call, content: bytes | None = None, *, stream: A
     )
     made.history = response.history
     if stream is None:
-        made.elapsed = response.elapsed
+        made.elapsed = _elapsed(response)
     if call.exchange is not None:
         with _receipts_lock:
             _receipts[made.headers["x-request-id"]] = call.exchange.receipt
             while len(_receipts) > _RECEIPTS_KEPT:
                 _receipts.popitem(last=False)
     return made
+
+
+def _elapsed(response: Any) -> datetime.timedelta:
+    try:
+        return response.elapsed  # type: ignore[no-any-return]  # of the HTTP library, which is not imported by name
+    except RuntimeError:  # a transport that answers at once never measured it
+        return datetime.timedelta()
 
 
 def _sharpened(error: Exception, route: _Route) -> Exception:
