@@ -10,7 +10,7 @@ import json
 from typing import Any, Protocol
 
 from allos.errors import BadData, WireError
-from allos.messages import Delta, Reply, Wire
+from allos.messages import Reply, Wire
 from allos.wire import chat, responses, sse
 from allos.wire.collect import deltas
 from allos.wire.fault import dig
@@ -21,7 +21,7 @@ __all__ = ["CODECS", "Answer", "read_json", "read_whole"]
 class _Decoder(Protocol):
     done: bool
 
-    def feed(self, event: sse.Event) -> list[Delta]: ...
+    def feed(self, event: sse.Event) -> list[Any]: ...
     def so_far(self) -> Reply: ...
     def end(self) -> Reply: ...
 
@@ -59,7 +59,7 @@ class Answer:
         """Whether the answer turned out to be one whole body and no stream."""
         return self._body is not None
 
-    def feed(self, chunk: bytes) -> list[Delta]:
+    def feed(self, chunk: bytes) -> list[Any]:
         """The deltas that these bytes complete. Raises `ServerFault` for an error sent in the stream.
 
         What came before a fault in the same bytes is handed out first; then the next call raises.
@@ -80,7 +80,7 @@ class Answer:
             self._body = []
         return self.feed(start)
 
-    def end(self) -> list[Delta]:
+    def end(self) -> list[Any]:
         """The last deltas, when no more bytes come; sets `reply`.
 
         Raises `Incomplete` when the answer was cut, `ServerFault` and `BadData` as the codecs do.
@@ -102,10 +102,10 @@ class Answer:
         """What has come until now; a tool call that has not ended is not in it."""
         return self.reply if self.reply is not None else self._decoder.so_far()
 
-    def _decode(self, events: list[sse.Event]) -> list[Delta]:
+    def _decode(self, events: list[sse.Event]) -> list[Any]:
         if self._failure is not None:
             raise self._failure
-        found: list[Delta] = []
+        found: list[Any] = []
         for event in events:
             if self._decoder.done:
                 break

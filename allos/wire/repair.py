@@ -23,7 +23,14 @@ __all__ = ["Watch", "as_stream", "dated", "repaired"]
 _FINISHES = ("stop", "length", "tool_calls", "content_filter", "function_call")
 _SAID = ("role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio")
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
-_RESPONSE = {"id": str, "created_at": (int, float), "model": str, "object": str, "output": list, "tools": list}
+_RESPONSE: Mapping[str, Any] = {
+    "id": str,
+    "created_at": (int, float),
+    "model": str,
+    "object": str,
+    "output": list,
+    "tools": list,
+}
 _REQUIRED = ("parallel_tool_calls", "tool_choice", "error", "incomplete_details", "status")
 
 
