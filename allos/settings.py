@@ -379,7 +379,7 @@ class _Resolution:
             key_origin,
             model,
             is_forced,
-            settings.wire,
+            self._wire(endpoint),
             speaks,
             settings.timeout,
             settings.max_retries,
@@ -390,6 +390,12 @@ class _Resolution:
             tuple(self._notices),
             self._withheld,
         )
+
+    def _wire(self, endpoint: Endpoint) -> Literal["auto", "chat", "responses"]:
+        """The wire that is asked for; who names the generic provider means Chat Completions by it."""
+        provider = self._layer("provider", _FLAGS)
+        named = provider is not None and self._table.find(str(provider.values["provider"])) == endpoint
+        return "chat" if endpoint.generic and named and self._settings.wire == "auto" else self._settings.wire
 
     def _because(self, wire: str, endpoint: Endpoint) -> str:
         if wire != "auto":
