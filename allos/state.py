@@ -337,7 +337,8 @@ def _objects(items: object, name: str) -> list[JSON]:
 
 def _is_reference(item: JSON) -> bool:
     """Whether an item only names another; its type may be left out."""
-    return item.get("type") == "item_reference" or (item.keys() >= {"id"} and not item.keys() - {"id", "type"})
+    kind = item.get("type")
+    return kind == "item_reference" or (kind is None and "id" in item and item.keys() <= {"id", "type"})
 
 
 def _named(item: JSON) -> Item:
@@ -437,17 +438,28 @@ _ENDINGS = {"completed": "response.completed", "failed": "response.failed"}
 
 def _events(response: JSON) -> list[JSON]:
     """The events in which a stored response would have been streamed."""
-    status = response.get("status")
-    # A failed response is read like a cut one: as it is, the codec would raise what it reports.
-    reply = responses.load_reply(
-        response if status != "failed" else {**response, "status": "incomplete", "error": None}
-    )
-    encoder = responses.Encoder()
-    events: list[JSON] = [event for delta in deltas(reply) for event in encoder.feed(delta)]
-    events += encoder.end(reply)
     begun = {**response, "status": "in_progress", "output": []}
     begun |= dict.fromkeys(("usage", "completed_at", "error", "incomplete_details"))
-    for event in events[:2]:
-        event["response"] = begun
-    events[-1] |= {"type": _ENDINGS.get(str(status), "response.incomplete"), "response": response}
+    events: list[JSON] = [{"type": kind, "response": begun} for kind in ("response.created", "response.in_progress")]
+    for place, item in enumerate(response["output"]):
+        events += _growth(item, place)
+    events.append({"type": _ENDINGS.get(str(response.get("status")), "response.incomplete"), "response": response})
+    return [{**event, "sequence_number": number} for number, event in enumerate(events)]
+
+
+def _growth(item: JSON, place: int) -> list[JSON]:
+    """The events in which one output item grows, until it is what was stored."""
+    reply = responses.load_reply({"status": "completed", "output": [item]})
+    encoder = responses.Encoder()
+    made = [event for delta in deltas(reply) for event in encoder.feed(delta)] + encoder.end(reply)
+    events = [{**event, "output_index": place} for event in made if "output_index" in event]
+    if not events:  # it holds nothing that could grow
+        kinds = ("response.output_item.added", "response.output_item.done")
+        return [{"type": kind, "output_index": place, "item": item} for kind in kinds]
+    for event in events:
+        if "item_id" in event and "id" in item:
+            event["item_id"] = item["id"]
+    if "id" in item:
+        events[0]["item"] = {**events[0]["item"], "id": item["id"]}
+    events[-1]["item"] = item
     return events
