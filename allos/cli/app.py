@@ -16,6 +16,7 @@ __all__ = ["app"]
 # listed, so it keeps its own heavy imports inside its functions.
 COMMANDS: Final = {
     "config": "allos.cli.config",
+    "local": "allos.cli.local",
     "models": "allos.cli.models",
     "providers": "allos.cli.providers",
 }

@@ -10,6 +10,7 @@ import click
 
 from allos.cli import options, terminal
 from allos.endpoints import Endpoint, endpoints
+from allos.errors import ConfigurationError
 
 __all__ = ["providers"]
 
@@ -35,9 +36,9 @@ def providers(env_file: str | None, as_json: bool) -> None:
 def _environ(env_file: str | None) -> Mapping[str, str]:
     if not (env_file or os.environ.get("ALLOS_ENV_FILE")):
         return os.environ
-    from allos.settings import environment  # reads the file; costs the import of pydantic-settings
+    from allos import settings  # reads the file, at the cost of importing pydantic-settings
 
-    return environment(env_file)
+    return settings.load(env_file=env_file).environ
 
 
 def _described(endpoint: Endpoint, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -45,10 +46,18 @@ def _described(endpoint: Endpoint, environ: Mapping[str, str]) -> dict[str, Any]
     apis.sort(key=lambda name: name != endpoint.prefers)
     return {
         "provider": endpoint.alias,
-        "address": endpoint.base_url,
+        "address": _address(endpoint, environ),
         "apis": apis,
         "key": _key(endpoint, environ),
     }
+
+
+def _address(endpoint: Endpoint, environ: Mapping[str, str]) -> str | None:
+    """The address that a prompt would go to, or the table's where that one is not complete."""
+    try:
+        return endpoint.address(environ)[0]
+    except ConfigurationError:
+        return endpoint.base_url
 
 
 def _key(endpoint: Endpoint, environ: Mapping[str, str]) -> str:

@@ -44,8 +44,6 @@ def _introduce(target: Target, verbose: bool) -> None:
     """Say where the prompt goes: all of it with `verbose`, else only what the user did not choose."""
     for line in target.why if verbose else target.notices:
         terminal.say(line)
-    if verbose:
-        terminal.say(f"{target.endpoint.title} at {target.base_url or 'this machine'}, {target.speaks} API")
 
 
 def _status(error: openai.OpenAIError) -> int:
