@@ -66,9 +66,11 @@ class Decoder:
         came before.
         """
         chunk = self._load(event)
-        if chunk is None:
-            return []
         deltas: list[Delta] = []
+        if chunk is None:
+            if self.done:
+                self._complete(deltas)
+            return deltas
         choices = chunk.get("choices")
         if not chunk.keys() <= _CHUNK:
             self._take_unknown(chunk)
@@ -82,9 +84,15 @@ class Decoder:
                     self._take_choice(data, chunk, deltas)
         elif not self._announced:
             self._head = head_fields(chunk) | self._head
-        for delta in deltas:
-            self._collector.feed(delta)
+        self._collect(deltas)
         return deltas
+
+    def _complete(self, deltas: list[Delta]) -> None:
+        """At `[DONE]`: end the choices without a finish reason, which some services never send, if they are whole."""
+        for state in self._choices.values():
+            if state.finish is None and state.parts and state.calls.are_whole():
+                state.finish_with("tool_calls" if len(state.calls) else "stop", {}, deltas)
+        self._collect(deltas)
 
     def _load(self, event: sse.Event) -> dict[str, Any] | None:
         """The event's chunk, or None for an event that holds none."""
@@ -190,15 +198,12 @@ class Decoder:
             raise Incomplete("The stream ended before anything came", reply=self.so_far())
         late: list[Delta] = []
         for state in self._choices.values():
-            if state.finish is None and not (self.done and state.parts and state.calls.are_whole()):
+            if state.finish is None:
                 state.flush(late)
                 self._collect(late)
                 what = "within a tool call" if len(state.calls) else "before the answer was finished"
                 raise Incomplete(f"The stream stopped {what}", reply=self._reply(with_open_calls=False))
-            if state.finish is None:  # some services end with `[DONE]` alone
-                state.finish_with("tool_calls" if len(state.calls) else "stop", {}, late)
-            else:
-                state.complete(late)
+            state.complete(late)
         self._collect(late)
         reply = self._reply(with_open_calls=True)
         return replace(reply, raw=dump_reply(reply))
@@ -324,7 +329,8 @@ class _Choice:
         text = ""
         for name, value in found.items():
             said = thinking.text_of(value)
-            if said and not text:
+            # A field of text is never completed by a list that repeats it as a whole.
+            if said and not text and (name in thinking.TEXT_FIELDS or self._source in (None, name)):
                 text, self._source = said, self._source or name
             if name in thinking.LIST_FIELDS:
                 thinking.merge_details(self._fields.setdefault(name, []), value)

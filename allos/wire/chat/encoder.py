@@ -71,15 +71,23 @@ class Encoder:
         if delta.part is not None:
             said |= self._part(delta.part, delta.choice, delta.index, written)
             written.add("part")
-        logprobs = None
-        if delta.logprobs is not None:
-            refused = "refusal" in said
-            logprobs = {"content": None, "refusal": None, ("refusal" if refused else "content"): [*delta.logprobs]}
+        logprobs = self._logprobs(delta, written)
         return [self._chunk(delta.choice, said, logprobs)] if said or logprobs else []
+
+    @staticmethod
+    def _logprobs(delta: Delta, written: set[str]) -> dict[str, Any] | None:
+        tokens = delta.logprobs
+        if tokens is None and isinstance(delta.part, (Text, Refusal)) and "logprobs" not in written:
+            tokens = delta.part.logprobs
+        if tokens is None:
+            return None
+        written.add("logprobs")
+        refused = bool(delta.refusal) or isinstance(delta.part, Refusal)
+        return {"content": None, "refusal": None, ("refusal" if refused else "content"): [*tokens]}
 
     def _take_head(self, head: Reply) -> None:
         named = {"id": head.id, "model": head.model, "created": None if head.created is None else int(head.created)}
-        self._head |= {name: value for name, value in named.items() if value} | head_extra(head)
+        self._head |= rest(named, ()) | head_extra(head)
 
     def _call(self, call: ToolCall, choice: int, part: int) -> dict[str, Any]:
         calls = self._calls.setdefault(choice, {})
@@ -131,10 +139,13 @@ class Encoder:
         if not any(self._begun.values()):
             for delta in deltas_of(reply):
                 chunks += self.feed(delta)
+        self._head |= head_extra(reply)
         for choice in reply.choices:
             called = bool(choice.message.tool_calls)
             finish, native = dump_finish(choice.finish_reason, called=called, legacy=self._legacy)
-            chunks.append(self._chunk(choice.index, {}, None, finish, **native))
+            late = {**choice.message.extra, **choice.extra.get("message", {})}
+            extra = rest(choice.extra, ("finish_reason", "message", "logprobs", "incomplete_details"))
+            chunks.append(self._chunk(choice.index, late, None, finish, **native, **extra))
         if self._with_usage:
             usage = dump_usage(reply.usage)
             chunks.append({**self._head, "choices": [], **({"usage": usage} if usage else {})})

@@ -116,7 +116,7 @@ def _load_choice(choice: Any, place: int, body: Json, seed: Any, think_tags: boo
         parts = list(split_thinking(parts))
     parts, unread = _with_logprobs(parts, choice.get("logprobs"))
     details = choice.get("finish_details")  # the vision preview of 2023
-    word = choice.get("finish_reason") or (details.get("type") if isinstance(details, Mapping) else None)
+    word = details.get("type") if isinstance(details, Mapping) else choice.get("finish_reason")
     finish, original = load_finish(word, called=any(isinstance(part, ToolCall) for part in parts))
     if finish == "error":
         raise fault(choice, body=body, reply=Reply((Choice(Message("assistant", tuple(parts)), index=index),)))
