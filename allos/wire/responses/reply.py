@@ -272,6 +272,7 @@ def _echo(asked: Request) -> dict[str, Any]:
         "truncation": "disabled",
         "user": None,
         **{name: value for name, value in asked.extra.items() if name in _ECHOED},
+        **({"conversation": {"id": named}} if isinstance(named := asked.extra.get("conversation"), str) else {}),
     }
 
 
