@@ -17,7 +17,7 @@ from allos.messages import Note, Request, Wire
 from allos.settings import Target
 from allos.wire import chat, dialect, responses
 
-__all__ = ["ADAPTERS", "Adapter", "ChatCompletionsAdapter", "ResponsesAdapter", "no_key", "sdk_arguments"]
+__all__ = ["ADAPTERS", "NO_KEY", "Adapter", "ChatCompletionsAdapter", "ResponsesAdapter", "no_key", "sdk_arguments"]
 
 
 class Adapter(Protocol):
@@ -88,6 +88,9 @@ class ResponsesAdapter:
 ADAPTERS: dict[Wire, Adapter] = {"chat": ChatCompletionsAdapter(), "responses": ResponsesAdapter()}
 
 
+NO_KEY = "none"  # what the SDK is given where there is no key; it is never sent, as the header is left out
+
+
 def no_key(target: Target) -> dict[str, Any]:
     """The headers with which one call goes out without a key, where there is none.
 
@@ -117,7 +120,7 @@ def sdk_arguments(target: Target) -> dict[str, Any]:
         headers.pop("Authorization", None)
     return {
         "base_url": target.base_url,
-        "api_key": key or "none",  # never sent: the header is left out
+        "api_key": key or NO_KEY,
         "admin_api_key": "",
         "default_headers": headers,
         "max_retries": 0,

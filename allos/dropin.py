@@ -22,7 +22,7 @@ from typing import Any, Self
 import openai
 
 from allos import settings
-from allos.adapters import sdk_arguments
+from allos.adapters import NO_KEY, no_key, sdk_arguments
 from allos.errors import ConfigurationError, Unsupported, UnsupportedWarning, WireError
 from allos.exchange import (
     PATHS,
@@ -242,6 +242,7 @@ class _Shared:
     _route: _Route
     _provider_is_fixed: bool
     _siblings: dict[str, Any]
+    _sends_no_key: bool
 
     def _prepare(
         self,
@@ -262,8 +263,12 @@ class _Shared:
         name = provider if isinstance(provider, str) else None
         base_url, api_key = _text(official.get("base_url")), _text(official.get("api_key"))
         self._siblings = {}
+        self._sends_no_key = False
         if route is not None and name is None and base_url == route.target.base_url:
-            self._route = replace(route, target=route.target.with_key(api_key), on_unsupported=on_unsupported)
+            same = api_key in (None, NO_KEY) and route.target.api_key is None
+            target = route.target if same else route.target.with_key(api_key)
+            self._sends_no_key = same and not target.is_openai
+            self._route = replace(route, target=target, on_unsupported=on_unsupported)
             self._provider_is_fixed = route.provider_is_fixed
             return official
         self._provider_is_fixed = name is not None or bool(os.environ.get("ALLOS_PROVIDER"))
@@ -278,6 +283,7 @@ class _Shared:
         self._route = _Route(target, on_unsupported, Sessions(store), self._provider_is_fixed)
         if not is_ours and (target.is_openai or "provider" in official):
             return official
+        self._sends_no_key = target.api_key is None and not callable(official.get("api_key"))
         made = sdk_arguments(target)
         made.pop("max_retries")
         headers = {**made.pop("default_headers"), **(official.get("default_headers") or {})}
@@ -294,6 +300,9 @@ class _Shared:
             if endpoint is not None:
                 other = self._sibling(endpoint.alias)
                 return other._build_request(options.model_copy(update={"json_data": {**body, "model": rest}}))
+        if self._sends_no_key and not _has_authorization(options):
+            headers = {} if isinstance(options.headers, openai.NotGiven) else options.headers
+            options = options.model_copy(update={"headers": {**headers, **no_key(self._route.target)}})
         call = self._route.begin(options)
         if call is None:
             return build(self, options)
@@ -317,6 +326,10 @@ class _Shared:
         if provider is not None:
             changed["provider"] = provider
         return {**kept, "_route": self._route}
+
+
+def _has_authorization(options: Any) -> bool:
+    return isinstance(options.headers, Mapping) and any(name.lower() == "authorization" for name in options.headers)
 
 
 def _is_ours() -> bool:

@@ -1,0 +1,209 @@
+"""The drop-in clients: where calls go, with which key, and what a copy keeps."""
+
+import json
+
+import httpx2
+import openai
+import pytest
+
+import allos
+from allos.dropin import _learned
+
+CHAT = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [
+        {
+            "index": 0,
+            "finish_reason": "stop",
+            "logprobs": None,
+            "message": {"role": "assistant", "content": "Paris.", "refusal": None},
+        }
+    ],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+}
+
+
+class Server:
+    """Answers every Chat call, knows no other path, and remembers what came."""
+
+    def __init__(self, *, without: str = "/responses") -> None:
+        self.requests: list[httpx2.Request] = []
+        self._without = without
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        if request.url.path.endswith(self._without):
+            return httpx2.Response(404, text="404 page not found")
+        return httpx2.Response(200, json=CHAT)
+
+    @property
+    def last(self) -> httpx2.Request:
+        return self.requests[-1]
+
+    @property
+    def body(self) -> dict:
+        return json.loads(self.last.content)
+
+    def client(self, *args, **options) -> allos.OpenAI:
+        transport = httpx2.Client(transport=httpx2.MockTransport(self))
+        return allos.OpenAI(*args, http_client=transport, max_retries=0, **options)
+
+
+@pytest.fixture
+def server():
+    _learned.clear()
+    return Server()
+
+
+def ask(client: openai.OpenAI, model: str = "m") -> str:
+    return (
+        client.chat.completions.create(model=model, messages=[{"role": "user", "content": "?"}])
+        .choices[0]
+        .message.content
+    )
+
+
+def test_with_nothing_set_it_is_the_official_client(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai-canary")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-canary")
+    client = server.client()
+    assert isinstance(client, openai.OpenAI)
+    assert ask(client) == "Paris."
+    assert server.last.url == "https://api.openai.com/v1/chat/completions"
+    assert server.last.headers["authorization"] == "Bearer sk-openai-canary"
+    assert server.last.headers["openai-organization"] == "org-canary"
+
+
+def test_without_a_key_it_complains_as_the_official_client_does():
+    with pytest.raises(openai.OpenAIError, match="OPENAI_API_KEY"):
+        allos.OpenAI()
+
+
+def test_an_alias_sets_address_and_key(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai-canary")
+    monkeypatch.setenv("GROQ_API_KEY", "gsk-groq")
+    ask(server.client("groq"))
+    assert server.last.url == "https://api.groq.com/openai/v1/chat/completions"
+    assert server.last.headers["authorization"] == "Bearer gsk-groq"
+
+
+def test_the_environment_switches_the_alias(server, monkeypatch):
+    monkeypatch.setenv("ALLOS_PROVIDER", "groq")
+    monkeypatch.setenv("GROQ_API_KEY", "gsk-groq")
+    monkeypatch.setenv("ALLOS_MODEL", "openai/gpt-oss-20b")
+    ask(server.client(), "gpt-4o")
+    assert server.last.url.host == "api.groq.com"
+    assert server.body["model"] == "openai/gpt-oss-20b"
+
+
+@pytest.mark.parametrize("name", ["OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS", "OPENAI_ADMIN_KEY"])
+def test_what_belongs_to_openai_stays_away_from_other_hosts(server, monkeypatch, name):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+    monkeypatch.setenv(name, "X-Custom: sk-canary" if name.endswith("HEADERS") else "sk-canary")
+    for client in (server.client(base_url="http://elsewhere.test/v1"), server.client("ollama")):
+        ask(client)
+        assert "canary" not in str(server.last.headers.raw)
+        ask(client.with_options(timeout=3))
+        assert "canary" not in str(server.last.headers.raw)
+
+
+def test_a_key_given_for_the_address_is_sent_there(server):
+    ask(server.client(base_url="http://elsewhere.test/v1", api_key="k1"))
+    assert server.last.headers["authorization"] == "Bearer k1"
+
+
+def test_a_copy_keeps_alias_key_and_wire(server, monkeypatch):
+    monkeypatch.setenv("GROQ_API_KEY", "gsk-groq")
+    client = server.client("groq", wire="chat").with_options(timeout=7).copy(max_retries=0)
+    client.responses.create(model="m", input="?")
+    assert server.last.url == "https://api.groq.com/openai/v1/chat/completions"
+    assert server.last.headers["authorization"] == "Bearer gsk-groq"
+
+
+def test_a_copy_may_go_elsewhere(server, monkeypatch):
+    monkeypatch.setenv("GROQ_API_KEY", "gsk-groq")
+    monkeypatch.setenv("TOGETHER_API_KEY", "together")
+    ask(server.client("groq").with_options(provider="together"))
+    assert server.last.url.host == "api.together.ai"
+    assert server.last.headers["authorization"] == "Bearer together"
+
+
+def test_a_model_with_an_alias_in_front_goes_to_that_endpoint(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+    monkeypatch.setenv("GROQ_API_KEY", "gsk-groq")
+    ask(server.client(), "groq/openai/gpt-oss-20b")
+    assert server.last.url.host == "api.groq.com"
+    assert server.body["model"] == "openai/gpt-oss-20b"
+    assert "canary" not in str(server.last.headers.raw)
+
+
+def test_a_fixed_provider_takes_the_models_name_as_it_is(server, monkeypatch):
+    monkeypatch.setenv("OPENROUTER_API_KEY", "k")
+    ask(server.client("openrouter"), "mistral/mistral-small")
+    assert server.last.url.host == "openrouter.ai"
+    assert server.body["model"] == "mistral/mistral-small"
+
+
+def test_an_unknown_host_is_tried_natively_once(server):
+    client = server.client(base_url="http://elsewhere.test/v1", api_key="k")
+    with pytest.warns(allos.UnsupportedWarning, match="no Responses API"):
+        assert client.responses.create(model="m", input="?").output_text == "Paris."
+    assert [request.url.path for request in server.requests] == ["/v1/responses", "/v1/chat/completions"]
+    client.responses.create(model="m", input="?")
+    assert [request.url.path for request in server.requests][2:] == ["/v1/chat/completions"]
+
+
+def test_other_resources_pass_through_untouched(server):
+    client = server.client("chat_completions", base_url="http://elsewhere.test/v1", api_key="k")
+    client.get("/models", cast_to=httpx2.Response)
+    assert server.last.url == "http://elsewhere.test/v1/models"
+
+
+def test_a_receipt_says_what_was_done(server):
+    client = server.client(
+        "chat_completions", base_url="http://elsewhere.test/v1", api_key="k", on_unsupported="ignore"
+    )
+    response = client.responses.create(model="m", input="?", truncation="auto")
+    receipt = allos.receipt(response)
+    assert receipt is not None
+    assert (receipt.asked, receipt.spoken, receipt.base_url) == ("responses", "chat", "http://elsewhere.test/v1")
+    assert [(note.action, note.what) for note in receipt.notes] == [("left out", "truncation")]
+    raw = client.responses.with_raw_response.create(model="m", input="?")
+    assert allos.receipt(raw) is not receipt
+    assert allos.receipt(raw).spoken == "chat"
+
+
+def test_what_is_left_out_is_warned_of_or_refused(server):
+    options = {"base_url": "http://elsewhere.test/v1", "api_key": "k"}
+    with pytest.warns(allos.UnsupportedWarning, match="truncation"):
+        server.client("chat_completions", **options).responses.create(model="m", input="?", truncation="auto")
+    strict = server.client("chat_completions", on_unsupported="error", **options)
+    with pytest.raises(openai.BadRequestError, match="truncation") as caught:
+        strict.responses.create(model="m", input="?", truncation="auto")
+    assert caught.value.param == "truncation"
+
+
+def test_what_cannot_be_said_is_refused_as_a_server_would(server):
+    client = server.client("chat_completions", base_url="http://elsewhere.test/v1", api_key="k")
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(model="m", input="?", tools=[{"type": "web_search"}])
+    assert caught.value.status_code == 400
+    assert server.requests == []
+
+
+def test_a_bad_policy_is_refused_by_name(server):
+    with pytest.raises(allos.ConfigurationError, match="on_unsupported='shout'"):
+        server.client("ollama", on_unsupported="shout")
+
+
+def test_an_unknown_alias_is_refused_with_the_near_miss():
+    with pytest.raises(allos.ConfigurationError, match="Did you mean 'groq'"):
+        allos.OpenAI("groqq")
+
+
+def test_no_repr_shows_the_key(server):
+    client = server.client("chat_completions", base_url="http://elsewhere.test/v1", api_key="sk-canary-1")
+    assert "canary" not in repr(client) + repr(client._route) + repr(client.__dict__.get("_route"))
