@@ -1,0 +1,112 @@
+"""The embedded model: a real llama.cpp server inside this process, at a loopback address with a key of its own."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import secrets
+import threading
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from allos.errors import ConfigurationError
+from allos.weights import Model, NotAvailable, locate, models, pull
+
+__all__ = ["LocalServer", "Model", "NotAvailable", "models", "pull", "start"]
+
+_CONTEXT = 8192  # tokens that the requests under way share; a model's own limit may be lower
+_PARALLEL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LocalServer:
+    """A model that runs in this process. `base_url` and `api_key` are all that a client needs."""
+
+    base_url: str
+    api_key: str = field(repr=False)
+    model: str
+    path: Path
+
+
+_running: dict[Path, tuple[LocalServer, Any]] = {}
+_lock = threading.Lock()
+
+
+def start(model: str | os.PathLike[str] | None = None) -> LocalServer:
+    """The server of a model given by name or path to a .gguf file; without one, of the small default model.
+
+    It is started on first use, shared by the whole process and stopped at its end.
+    Raises `ConfigurationError` where the engine or the weights are missing, with the command that gets them.
+    """
+    path, row = locate(model)
+    with _lock:
+        if path not in _running:
+            if not _running:
+                atexit.register(_stop)
+            _running[path] = _launch(path, row)
+        return _running[path][0]
+
+
+def _launch(path: Path, row: Model | None) -> tuple[LocalServer, Any]:
+    xllamacpp = _engine()
+    name, key = row.name if row else path.stem, secrets.token_urlsafe(24)
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.model_alias = {name}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0  # any that is free
+    params.api_keys = [key]
+    params.n_ctx = _CONTEXT
+    params.n_parallel = _PARALLEL
+    params.kv_unified = True  # one long request may use what the others don't
+    params.cache_ram_mib = 0  # its default would let a long-running program grow by 8 GB
+    params.use_jinja = True
+    params.ui = False
+    params.verbosity = -1
+    if row and row.temperature is not None:
+        params.sampling.temp = row.temperature
+    if row and row.template:
+        head, file = row.template
+        params.chat_template = head + (resources.files("allos") / "templates" / file).read_text("utf-8")
+    try:
+        engine = xllamacpp.Server(params)
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"llama.cpp can't load the model {str(path)!r}: {error} The file may be damaged, or too large for memory."
+        ) from None
+    return LocalServer(f"{engine.listening_address}/v1", key, name, path), engine
+
+
+def _engine() -> Any:
+    # OpenMP reads this once, when it is loaded. Threads that spin while they wait slow each other down twentyfold
+    # as soon as anything else wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        import xllamacpp
+    except ImportError as error:
+        why = "" if error.name == "xllamacpp" else f" ({error})"
+        raise ConfigurationError(
+            f'The engine of the local model is not installed{why}. Install it with: pip install "allos[local]"'
+        ) from None
+    return xllamacpp
+
+
+def _stop() -> None:
+    with _lock:
+        _running.clear()  # an engine stops its threads when it is let go
+
+
+def _forget() -> None:
+    """In a forked child: the servers are the parent's, and the threads that could stop them are not here."""
+    global _lock
+    _lock = threading.Lock()
+    for _, engine in _running.values():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))  # never let go: that would wait for those threads
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
