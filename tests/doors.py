@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-import openai
-
 from allos.client import AsyncClient, AsyncStream, Client, Stream
 from allos.messages import Delta, Reply
+from allos.transport import HTTP
 
-http: Any = sys.modules[openai.Timeout.__module__.partition(".")[0]]  # the HTTP library that this SDK stands on
+http: Any = HTTP  # the HTTP library that this SDK stands on
 
 
 class Steps(Protocol):

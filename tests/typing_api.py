@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import assert_type
 
 import openai
 import pydantic
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
-from typing_extensions import assert_type
 
 import allos
 

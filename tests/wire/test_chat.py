@@ -594,6 +594,15 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
+@given(json_values, st.sampled_from(["user", "assistant", "tool", "function"]))
+def test_no_json_makes_reading_a_request_fail_in_another_way(value: Any, role: str) -> None:
+    message = {"role": role, "content": value} | (value if isinstance(value, dict) else {"tool_calls": value})
+    fields = ("tools", "tool_choice", "response_format", "stop", "stream_options", "functions", "function_call")
+    for body in ({"messages": value}, {"messages": [message]}, *({"messages": [], name: value} for name in fields)):
+        with suppress(Unsupported):
+            chat.dump_request(chat.load_request(body))
+
+
 @given(json_values, st.booleans())
 def test_no_json_makes_the_reader_fail_in_another_way(value: Any, think_tags: bool) -> None:
     body = {"choices": [{"message": value, "logprobs": value, "finish_reason": value}], "usage": value}

@@ -45,7 +45,8 @@ def load_fields(message: Mapping[str, Any], *, keep_empty: bool = False) -> Reas
     if source is None:
         empty = next((name for name in TEXT_FIELDS if message.get(name) == ""), None)
         return Reasoning(source=empty) if keep_empty and empty else None
-    entries = [entry for name in LIST_FIELDS for entry in found.get(name) or () if isinstance(entry, Mapping)]
+    lists = [value for name in LIST_FIELDS if isinstance(value := found.get(name), list)]
+    entries = [entry for value in lists for entry in value if isinstance(entry, Mapping)]
     extra = {name: value for name, value in found.items() if name != source or not isinstance(value, str)}
     return Reasoning(
         text_of(found[source]),

@@ -105,7 +105,7 @@ def _groq(body: Json) -> Any:
 def _load_choice(choice: Any, place: int, body: Json, seed: Any, think_tags: bool) -> Choice:
     message = (choice.get("message") or choice.get("delta")) if isinstance(choice, Mapping) else None
     if isinstance(message, str) or (message is None and isinstance(choice, Mapping) and choice.get("text")):
-        message = {"content": message or choice["text"]}
+        message = {"content": message or choice.get("text")}
     if not isinstance(message, Mapping):
         raise BadData(f"A choice of the answer has no message: {choice!r:.200}", body=body)
     if choice.get("error"):

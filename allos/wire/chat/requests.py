@@ -111,26 +111,25 @@ def load_request(body: Mapping[str, Any]) -> Request:
     """
     said = {key: value for key, value in body.items() if value is not None}
     messages = [_load_message(data, place) for place, data in enumerate(_list(said, "messages"))]
-    tools = [_load_tool(data) for data in _list(said, "tools")]
-    choice = _load_tool_choice(said.get("tool_choice"))
+    tools = [_load_tool(data, f"tools[{place}]") for place, data in enumerate(_list(said, "tools"))]
+    choice = _load_tool_choice(said, "tool_choice")
     extra = rest(said, (*_PLAIN, *_SHAPED, "max_completion_tokens", "functions", "function_call"))
     if "functions" in said or "function_call" in said:
-        tools += [_load_tool({"function": data}) for data in _list(said, "functions")]
-        choice = choice or _load_tool_choice(said.get("function_call"))
+        tools += [_load_tool({"function": data}, "functions") for data in _list(said, "functions")]
+        choice = choice or _load_tool_choice(said, "function_call")
         extra[_LEGACY] = "auto"
-    options = said.get("stream_options", {})
+    options = _object(said, "stream_options") or {}
     if more := rest(options, ("include_usage",)):
         extra["stream_options"] = more
     limit = "max_completion_tokens" if "max_completion_tokens" in said else "max_tokens"
-    stop = said.get("stop")
     return Request(
         messages=tuple(_with_results_paired(messages)),
         tools=tuple(tools),
         tool_choice=choice,
-        format=_load_format(said.get("response_format")),
+        format=_load_format(_object(said, "response_format")),
         max_tokens=said.get(limit),
         max_tokens_field="max_tokens" if limit in said and limit == "max_tokens" else None,
-        stop=(stop,) if isinstance(stop, str) else None if stop is None else tuple(stop),
+        stop=_load_stop(said),
         include_usage=options.get("include_usage"),
         extra={key: value for key, value in extra.items() if key != limit},
         **{name: said[name] for name in _PLAIN if name in said},
@@ -140,8 +139,34 @@ def load_request(body: Mapping[str, Any]) -> Request:
 def _list(body: Json, name: str) -> list[Json]:
     value = body.get(name, [])
     if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
-        raise Unsupported(f"{name!r} must be a list of objects, not {value!r:.60}", param=name, code="invalid_type")
+        raise _wrong(name, "a list of objects", value)
     return value
+
+
+def _object(body: Json, name: str) -> Json | None:
+    value = body.get(name)
+    if value is not None and not isinstance(value, Mapping):
+        raise _wrong(name, "an object", value)
+    return value
+
+
+def _kind(data: Json, default: str, path: str) -> str:
+    kind = data.get("type") or default
+    if not isinstance(kind, str):
+        raise _wrong(f"{path}.type", "a string", kind)
+    return kind
+
+
+def _wrong(path: str, wanted: str, value: Any) -> Unsupported:
+    return Unsupported(f"{path!r} must be {wanted}, not {value!r:.60}", param=path, code="invalid_type")
+
+
+def _load_stop(body: Json) -> tuple[str, ...] | None:
+    stop = body.get("stop")
+    words = [stop] if isinstance(stop, str) else stop
+    if words is not None and not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
+        raise _wrong("stop", "a string or a list of strings", stop)
+    return None if words is None else tuple(words)
 
 
 def _load_message(data: Json, place: int) -> Message:
@@ -213,15 +238,15 @@ def _with_results_paired(messages: Sequence[Message]) -> Iterable[Message]:
         yield replace(message, parts=tuple(parts))
 
 
-def _load_tool(data: Json) -> Tool:
-    kind = data.get("type") or ("custom" if "custom" in data else "function")
+def _load_tool(data: Json, path: str) -> Tool:
+    kind = _kind(data, "custom" if "custom" in data else "function", path)
     if kind not in ("function", "custom"):
         return Tool(str(data.get("name", kind)), kind=kind, extra=rest(data, ("type",)))
     inner = data.get(kind)
     flat = not isinstance(inner, Mapping)  # as the Responses API writes it
     known = ("name", "description", "parameters", "strict") if kind == "function" else ("name", "description", "format")
     named: Json = data if flat else cast(Json, inner)
-    extra = rest(data, (*known, "type")) if flat else rest(data, ("type", "name", kind))
+    extra = rest(data, (*(known if flat else ("name",)), "type", kind))
     if not flat and (more := rest(named, (*known, "type"))):
         extra[kind] = more
     return Tool(
@@ -235,36 +260,40 @@ def _load_tool(data: Json) -> Tool:
     )
 
 
-def _flat_format(form: Json | None) -> Json | None:
+def _flat_format(form: Any) -> Json | None:
     """A custom tool's format as the Responses API writes it: the grammar beside its type."""
-    inner = form.get("grammar") if form else None
-    return {**rest(form, ("grammar",)), **inner} if form and isinstance(inner, Mapping) else form
+    if not isinstance(form, Mapping):
+        return None
+    inner = form.get("grammar")
+    return {**rest(form, ("grammar",)), **inner} if isinstance(inner, Mapping) else form
 
 
-def _load_tool_choice(choice: Any) -> ToolChoice | None:
+def _load_tool_choice(body: Json, field: str) -> ToolChoice | None:
+    if isinstance(body.get(field), str):
+        return ToolChoice(body[field])
+    choice = _object(body, field)
     if choice is None:
         return None
-    if isinstance(choice, str):
-        return ToolChoice(choice)
-    kind = choice.get("type", "function")
+    kind = _kind(choice, "function", field)
     if kind in ("function", "custom"):
         inner = choice.get(kind)
         return ToolChoice("tool", (inner if isinstance(inner, Mapping) else choice).get("name"), kind)
-    allowed = choice.get("allowed_tools")
-    if kind == "allowed_tools" and isinstance(allowed, Mapping):
-        named = [(entry.get(entry.get("type")) or {}).get("name") for entry in allowed.get("tools", ())]
-        names = tuple(name for name in named if isinstance(name, str))
-        if len(names) == len(named):
-            return ToolChoice("allowed", names=names, required=allowed.get("mode") == "required")
+    if kind == "allowed_tools":
+        allowed = _object(choice, "allowed_tools") or {}
+        entries = _list(allowed, "tools")
+        inners = [entry.get(_kind(entry, "function", field)) for entry in entries]
+        names = [inner["name"] for inner in inners if isinstance(inner, Mapping) and isinstance(inner.get("name"), str)]
+        if names and len(names) == len(entries):
+            return ToolChoice("allowed", names=tuple(names), required=allowed.get("mode") == "required")
     return ToolChoice(kind, extra=dict(choice))
 
 
 def _load_format(form: Json | None) -> OutputFormat | None:
     if form is None:
         return None
-    kind = form.get("type", "text")
-    inner = form.get("json_schema")
-    if kind != "json_schema" or not isinstance(inner, Mapping):
+    kind = _kind(form, "text", "response_format")
+    inner = _object(form, "json_schema") if kind == "json_schema" else None
+    if inner is None:
         return OutputFormat(kind, extra=rest(form, ("type",)))
     known = ("name", "schema", "strict", "description")
     extra = rest(form, ("type", "json_schema"))

@@ -1,0 +1,150 @@
+"""What a faultless server of either API answers, written by hand: the other side of `mock_client`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from doors import http
+
+USAGE = {
+    "chat": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    "responses": {
+        "input_tokens": 7,
+        "output_tokens": 3,
+        "total_tokens": 10,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
+    },
+}
+
+
+def body(request: Any) -> dict[str, Any]:
+    """What a request asks."""
+    return dict(json.loads(request.content))
+
+
+def wire_of(request: Any) -> str:
+    """The API that a request speaks, by its path."""
+    return {"/v1/chat/completions": "chat", "/v1/responses": "responses"}[request.url.path]
+
+
+def answer(request: Any, *pieces: str) -> Any:
+    """A text, whole or streamed piece by piece, as the request asks."""
+    wire = wire_of(request)
+    if body(request).get("stream"):
+        return events(stream(wire, *pieces))
+    return http.Response(200, json=whole(wire, "".join(pieces)))
+
+
+def whole(wire: str, text: str) -> dict[str, Any]:
+    """A whole answer that says this."""
+    if wire == "chat":
+        return _chat({"role": "assistant", "content": text}, "stop")
+    return _response(_message(text))
+
+
+def calls(wire: str, *calls: tuple[str, str, str]) -> dict[str, Any]:
+    """A whole answer that calls tools: (id, name, arguments) each."""
+    if wire == "chat":
+        made = [
+            {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+            for id, name, arguments in calls
+        ]
+        return _chat({"role": "assistant", "content": None, "tool_calls": made}, "tool_calls")
+    return _response(
+        *(
+            {
+                "type": "function_call",
+                "id": f"fc_{id}",
+                "call_id": id,
+                "name": name,
+                "arguments": arguments,
+                "status": "completed",
+            }
+            for id, name, arguments in calls
+        )
+    )
+
+
+def stream(wire: str, *pieces: str) -> list[str]:
+    """The lines of a streamed text, one event each."""
+    if wire == "chat":
+        chunks = [{"role": "assistant", "content": ""}, *({"content": piece} for piece in pieces)]
+        lines = [_chunk([{"index": 0, "delta": delta, "finish_reason": None}]) for delta in chunks]
+        end = [{"index": 0, "delta": {}, "finish_reason": "stop"}]
+        return [*lines, _chunk(end), _chunk([], usage=USAGE["chat"]), "data: [DONE]"]
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    text = "".join(pieces)
+    item, part = _message(text), {"type": "output_text", "text": text, "annotations": []}
+    begun = _response() | {"status": "in_progress", "usage": None}
+    said: list[dict[str, Any]] = [
+        {"type": "response.created", "response": begun},
+        {
+            "type": "response.output_item.added",
+            "output_index": 0,
+            "item": item | {"content": [], "status": "in_progress"},
+        },
+        {"type": "response.content_part.added", **place, "part": part | {"text": ""}},
+        *({"type": "response.output_text.delta", **place, "delta": piece} for piece in pieces),
+        {"type": "response.output_text.done", **place, "text": text},
+        {"type": "response.content_part.done", **place, "part": part},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": _response(item)},
+    ]
+    return [event(payload | {"sequence_number": number}) for number, payload in enumerate(said)]
+
+
+def event(payload: Mapping[str, Any]) -> str:
+    """The lines of one event, named by its `type` where it has one."""
+    name = f"event: {payload['type']}\n" if "type" in payload else ""
+    return f"{name}data: {json.dumps(payload)}"
+
+
+def events(lines: Iterable[str]) -> Any:
+    """An answer that is an event stream."""
+    content = "".join(f"{line}\n\n" for line in lines).encode()
+    return http.Response(200, content=content, headers={"content-type": "text/event-stream"})
+
+
+def _chat(message: dict[str, Any], finish_reason: str) -> dict[str, Any]:
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1700000000,
+        "model": "m-1",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
+        "usage": USAGE["chat"],
+    }
+
+
+def _chunk(choices: list[dict[str, Any]], **more: Any) -> str:
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1700000000, "model": "m-1"}
+    return event({**head, "choices": choices, **more})
+
+
+def _message(text: str) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": []}
+    return {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+
+
+def _response(*output: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1700000000,
+        "status": "completed",
+        "model": "m-1",
+        "output": list(output),
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "metadata": {},
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "usage": USAGE["responses"],
+    }

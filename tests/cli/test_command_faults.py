@@ -1,0 +1,134 @@
+"""Each mistake and each failure: its exit status, and one message that names value, cause and next step."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PATH, Canned, Server, as_json
+
+Run = Callable[..., Any]
+
+
+def failed(ran: Any, status: int, *words: str) -> None:
+    assert ran.status == status, ran
+    assert ran.out == ""
+    assert "Traceback" not in ran.err
+    assert ran.err.startswith("Error: ")
+    assert len(ran.err) < 600
+    assert ran.err.count("\n") <= 3
+    for word in words:
+        assert word in ran.err
+
+
+def test_an_unknown_provider_is_answered_with_the_near_miss(call: Run) -> None:
+    failed(call("-p", "groqq", "hi"), 2, "Unknown provider 'groqq'", "'groq'", "allos providers")
+
+
+def test_a_missing_key_names_the_variable(call: Run) -> None:
+    failed(call("-p", "groq", "hi"), 3, "'groq'", "GROQ_API_KEY", "--api-key")
+
+
+def test_a_key_that_cannot_be_sent_is_not_shown(call: Run) -> None:
+    ran = call("-p", "groq", "hi", GROQ_API_KEY="gsk-secret part")
+    failed(ran, 2, "GROQ_API_KEY")
+    assert "secret" not in ran.err
+
+
+def test_a_base_url_without_v1_is_answered_with_the_right_one(call: Run, server: Server) -> None:
+    ran = call("-p", "chat_completions", "--base-url", server.root, "-m", "tiny", "hi")
+    failed(ran, 6, "404", f"{server.root}/v1")
+
+
+@pytest.mark.parametrize("option", ["--stream", "--no-stream"])
+def test_a_web_page_is_no_answer(ask: Run, server: Server, option: str) -> None:
+    server.answers[PATH] = Canned([b"<!doctype html><html><body>Log in</body></html>"], type="text/html")
+    ran = ask("hi", option)
+    failed(ran, 6, "web page", server.url, "base URL")
+    assert "<html" not in ran.err
+
+
+def test_an_unknown_model_is_answered_with_what_there_is(ask: Run, server: Server) -> None:
+    server.answers[PATH] = as_json(
+        {"error": {"message": "The model `tiny` does not exist", "code": "model_not_found"}}, 404
+    )
+    server.answers["/v1/models"] = as_json({"data": [{"id": "tiny-2"}, {"id": "huge"}]})
+    failed(ask("hi"), 6, "tiny", "tiny-2", "huge")
+
+
+def test_a_malformed_user_table_is_named_with_its_line(call: Run, environment: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / ".config" / "allos"
+    folder.mkdir(parents=True)
+    (folder / "endpoints.toml").write_text("[mine]\nbase_url = \n")
+    failed(call("providers"), 2, "endpoints.toml", "line 2")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (401, 3, "is it valid"),
+        (403, 3, "is it valid"),
+        (402, 4, "quota"),
+        (429, 4, "slow down"),
+        (400, 6, "slow down"),
+        (422, 6, "slow down"),
+        (500, 6, "slow down"),
+        (503, 6, "slow down"),
+    ],
+)
+def test_what_a_server_refuses_has_its_status(
+    ask: Run, server: Server, monkeypatch: pytest.MonkeyPatch, status: int, code: int, words: str
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    server.answers[PATH] = as_json({"error": {"message": "slow down"}}, status)
+    ran = ask("hi", "--api-key", "sk-private-key")
+    failed(ran, code)
+    assert words in ran.err.lower()
+    assert "private" not in ran.err
+
+
+def test_a_refused_connection_names_the_place(call: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with socket.socket() as taken:  # bound and not listening: nobody else can answer there
+        taken.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        ran = call("-p", "chat_completions", "--base-url", f"http://{place}/v1", "-m", "x", "hi")
+    failed(ran, 5, place, "refused", "running")
+
+
+def test_silence_is_a_timeout(ask: Run, server: Server) -> None:
+    server.answers[PATH] = Canned([b""], type="text/event-stream", hold=True)
+    failed(ask("hi", "--timeout", "0.2", "--max-retries", "0"), 5, "in time", "--timeout")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("localhost:1234/v1", "http://"),
+        ("ftp://x/v1", "http"),
+        ("http://a b/v1", "space"),
+        ("http://u:p@x/v1", "password"),
+    ],
+)
+def test_a_base_url_that_cannot_be_is_refused_before_any_request(call: Run, url: str, words: str) -> None:
+    ran = call("-p", "chat_completions", "--base-url", url, "-m", "x", "hi")
+    failed(ran, 2, "--base-url", words)
+
+
+def test_a_missing_env_file_is_named(call: Run) -> None:
+    failed(call("--env-file", "nowhere.env", "hi"), 2, "nowhere.env")
+
+
+def test_what_the_spoken_api_cannot_say_is_refused_by_name(call: Run, server: Server) -> None:
+    ran = call("-p", "openai", "--base-url", server.url, "-m", "x", "-o", "n", "2", "hi")
+    failed(ran, 2, "'n'")
+    assert server.requests == []
+
+
+def test_debugging_shows_where_it_happened(call: Run) -> None:
+    ran = call("-p", "groqq", "hi", ALLOS_DEBUG="1")
+    assert ran.status == 2
+    assert "Traceback" in ran.err
