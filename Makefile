@@ -16,6 +16,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export PROMPT_TEXT := $(value PROMPT)
 unexport PROMPT
 ARGS = -p local
+PYTEST_ARGS = --numprocesses auto
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -47,7 +48,7 @@ docs: .venv/group-docs  ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
 
 record: .venv/group-test  ## Record the cassettes anew from real servers on this machine
-	$(BIN)/python scripts/record $(ARGS_RECORD)
+	$(BIN)/python tools/record.py $(ARGS_RECORD)
 
 build: .venv/group-build  ## Build wheel and source archive into dist/
 	rm -rf dist

@@ -83,9 +83,8 @@ class Answer:
         if not text:
             return
         text = _whole_characters(text)
+        self._line_open, self.begun = not text.endswith("\n"), True  # first, as Ctrl-C may come while it is written
         _write(self._out, visible(text) if self._screen else text)
-        self._line_open = not text.endswith("\n")
-        self.begun = True
 
 
 def print_json(data: Any) -> None:

@@ -85,7 +85,7 @@ class Server:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 outer.requests.append((self.path, dict(self.headers), json.loads(body) if body else None))
-                answer = outer.answers.get(self.path) or as_json({"error": {"message": "no such route"}}, 404)
+                answer = outer.answers.get(self.path) or as_json({"detail": "Not Found"}, 404)
                 outer.send(self, answer)
 
             do_GET = do_POST

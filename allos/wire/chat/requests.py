@@ -97,7 +97,7 @@ _PAST = (
 
 def is_legacy(request: Request | None) -> bool:
     """Whether the caller speaks the old `functions` instead of `tools`, and wants its answer in that form."""
-    return request is not None and _LEGACY in request.extra
+    return request is not None and _LEGACY in request.extra and all(tool.kind == "function" for tool in request.tools)
 
 
 # Reading
@@ -322,9 +322,9 @@ def dump_request(
         body["functions" if legacy else "tools"] = [tool["function"] for tool in tools] if legacy else tools
     if request.tool_choice is not None:
         choice = _dump_tool_choice(request.tool_choice, request.tools)
-        body["function_call" if legacy else "tool_choice"] = (
-            choice["function"] if legacy and isinstance(choice, dict) else choice
-        )
+        if legacy and isinstance(choice, dict):
+            choice = choice.get("function", choice)
+        body["function_call" if legacy else "tool_choice"] = choice
     if request.format is not None:
         body["response_format"] = _dump_format(request.format)
     if request.max_tokens is not None:
