@@ -17,6 +17,7 @@ import uuid
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import openai
@@ -292,7 +293,7 @@ class _Shared:
             headers.pop("Authorization", None)
         return {**official, **made, "default_headers": headers}
 
-    def _call(self, options: Any, build: Callable[[Any, Any], Any]) -> Any:
+    def _call(self, options: Any, build: Callable[[Any], Any]) -> Any:
         """The request for a call: translated, answered here, sent by another endpoint's client, or as it is."""
         body = options.json_data
         if not self._provider_is_fixed and isinstance(body, Mapping) and isinstance(body.get("model"), str):
@@ -305,8 +306,8 @@ class _Shared:
             options = options.model_copy(update={"headers": {**headers, **no_key(self._route.target)}})
         call = self._route.begin(options)
         if call is None:
-            return build(self, options)
-        request = build(self, call.options)
+            return build(options)
+        request = build(call.options)
         request.extensions["allos"] = call
         return request
 
@@ -393,10 +394,7 @@ class OpenAI(_Shared, openai.OpenAI):
     with_options = copy
 
     def _build_request(self, options: Any, *, retries_taken: int = 0) -> Any:
-        def build(client: Any, made: Any) -> Any:
-            return openai.OpenAI._build_request(client, made, retries_taken=retries_taken)
-
-        return self._call(options, build)
+        return self._call(options, partial(super()._build_request, retries_taken=retries_taken))
 
     def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
         call = request.extensions.get("allos")
@@ -414,7 +412,7 @@ class OpenAI(_Shared, openai.OpenAI):
                 call, openai.APIStatusError("", response=response, body=content.decode("utf-8", "replace"))
             )
             if switched is not None:
-                again = openai.OpenAI._build_request(self, switched.options)
+                again = super()._build_request(switched.options)
                 again.extensions["allos"] = switched
                 return self._send_request(again, stream=stream, **kwargs)
             return _made(response, call, route.readable(response, content))
@@ -460,10 +458,7 @@ class AsyncOpenAI(_Shared, openai.AsyncOpenAI):
     with_options = copy
 
     def _build_request(self, options: Any, *, retries_taken: int = 0) -> Any:
-        def build(client: Any, made: Any) -> Any:
-            return openai.AsyncOpenAI._build_request(client, made, retries_taken=retries_taken)
-
-        return self._call(options, build)
+        return self._call(options, partial(super()._build_request, retries_taken=retries_taken))
 
     async def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
         call = request.extensions.get("allos")
@@ -485,7 +480,7 @@ class AsyncOpenAI(_Shared, openai.AsyncOpenAI):
                 call, openai.APIStatusError("", response=response, body=content.decode("utf-8", "replace"))
             )
             if switched is not None:
-                again = openai.AsyncOpenAI._build_request(self, switched.options)
+                again = super()._build_request(switched.options)
                 again.extensions["allos"] = switched
                 return await self._send_request(again, stream=stream, **kwargs)
             return _made(response, call, route.readable(response, content))

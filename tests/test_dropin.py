@@ -207,3 +207,10 @@ def test_an_unknown_alias_is_refused_with_the_near_miss():
 def test_no_repr_shows_the_key(server):
     client = server.client("chat_completions", base_url="http://elsewhere.test/v1", api_key="sk-canary-1")
     assert "canary" not in repr(client) + repr(client._route) + repr(client.__dict__.get("_route"))
+
+
+def test_it_may_stand_in_the_place_of_the_official_class(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs and tracing tools put their own class into `openai.OpenAI`."""
+    monkeypatch.setattr(openai, "OpenAI", allos.OpenAI)
+    client = server.client("groq", api_key="gsk-mock-key")
+    assert client.chat.completions.create(model="m", messages=[]).choices[0].message.content == "Paris."
