@@ -103,7 +103,7 @@ class Policy:
                 return False
             return asked == "true" or error.status_code in (408, 409, 429) or error.status_code >= 500
         if isinstance(error, IncompleteReplyError):
-            return not error.reply.choices
+            return not error.reply.message.parts  # nothing was shown
         return isinstance(error, openai.APIConnectionError)
 
     def wait(self, state: tenacity.RetryCallState) -> float:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, Self
 
 import openai
 import pydantic
@@ -21,6 +21,16 @@ from allos.wire import chat, responses
 __all__ = ["SchemaLike", "Talk", "as_messages", "output_format"]
 
 SchemaLike = type[Any] | Mapping[str, Any]
+
+_MAX_STEPS = 8
+# What a caller may say as a keyword; the rest of a request is said by other arguments.
+_FIELDS = frozenset(field.name for field in fields(Request)) - {"messages", "tools", "extra", "stream"}
+_INSTEAD = {
+    "messages": "the first argument",
+    "input": "the first argument",
+    "stream": "the method `stream`",
+    "response_format": "schema= or format=",
+}
 
 
 def as_messages(value: MessageLike | Iterable[MessageLike]) -> tuple[Message, ...]:
@@ -61,11 +71,27 @@ def output_format(schema: SchemaLike) -> OutputFormat:
     return OutputFormat("json_schema", getattr(schema, "__name__", "answer"), described)
 
 
+def _tool_choice(value: str | ToolChoice | Mapping[str, Any]) -> ToolChoice:
+    """A tool choice from its mode, the name of a tool, or the dict of either API."""
+    if isinstance(value, ToolChoice):
+        return value
+    if isinstance(value, str):
+        return ToolChoice(value) if value in ("auto", "none", "required") else ToolChoice("tool", value)
+    loaded: ToolChoice | None = chat.load_request({"tool_choice": value}).tool_choice  # reads the flat form too
+    assert loaded is not None  # one was given
+    return loaded
+
+
 class Talk:
     """The state of one `chat` or `stream` call: `request` is what to ask next."""
 
     def __init__(
-        self, request: Request, *, tools: Iterable[ToolLike] = (), schema: SchemaLike | None = None, max_steps: int = 8
+        self,
+        request: Request,
+        *,
+        tools: Iterable[ToolLike] = (),
+        schema: SchemaLike | None = None,
+        max_steps: int = _MAX_STEPS,
     ) -> None:
         if not request.messages and request.instructions is None:
             raise ConfigurationError("There is nothing to ask: the list of messages is empty.")
@@ -76,6 +102,37 @@ class Talk:
             tools=(*request.tools, *self.toolbox.tools),
             format=request.format if schema is None else output_format(schema),
         )
+
+    @classmethod
+    def begin(
+        cls,
+        messages: MessageLike | Iterable[MessageLike],
+        options: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        *,
+        system: str | None = None,
+    ) -> Self:
+        """The talk that a call's arguments ask for; None in `options` counts as not given.
+
+        `defaults` are request fields and `system` the instructions that hold where the call gives none.
+        A keyword that is no field of `Request` goes to the service as it is.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        tools, schema = given.pop("tools", ()), given.pop("schema", None)
+        max_steps, system = given.pop("max_steps", _MAX_STEPS), given.pop("system", system)
+        extra = dict(given.pop("extra", {}))
+        if wrong := sorted(_INSTEAD.keys() & given.keys()):
+            raise ConfigurationError(f"{wrong[0]}= is not taken here; use {_INSTEAD[wrong[0]]} for it.")
+        said = as_messages(messages)
+        if system:
+            said = (Message.system(system), *said)
+        known = {**defaults, **{name: given.pop(name) for name in list(given) if name in _FIELDS}}
+        if known.get("tool_choice") is not None:
+            known["tool_choice"] = _tool_choice(known["tool_choice"])
+        if known.get("stop") is not None:
+            known["stop"] = (known["stop"],) if isinstance(known["stop"], str) else tuple(known["stop"])
+        request = Request(messages=said, extra={**extra, **given}, **known)
+        return cls(request, tools=tools, schema=schema, max_steps=max_steps)
 
     def calls(self, reply: Reply) -> Sequence[ToolCall]:
         """The tool calls of a reply that are to be run here; none when the conversation is over."""

@@ -1,0 +1,236 @@
+"""What the clients of both colours share: where to go, what to send, and how to read what comes back."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import openai
+
+from allos import settings
+from allos.adapters import ADAPTERS, Adapter, no_key
+from allos.errors import BadData, Unsupported, UnsupportedWarning, WireError
+from allos.failures import from_break, from_status, from_transport, from_wire, too_quiet
+from allos.messages import Delta, MessageLike, Note, Reply, Request
+from allos.retry import Attempt, Budget, Policy
+from allos.settings import Target
+from allos.talk import Talk
+from allos.transport import transport_errors
+from allos.wire.answer import Answer, read_json, read_whole
+
+__all__ = ["Caller", "Reading"]
+
+_PACKAGE = str(Path(__file__).parent)
+_QUIET_READ_TIMEOUTS = 5  # how many read timeouts a stream may pass with comments only
+_budgets: dict[str | None, Budget] = {}
+
+
+class Caller:
+    """A client without the few lines that move bytes."""
+
+    def __init__(
+        self,
+        provider: str | None = None,
+        model: str | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        wire: Literal["auto", "chat", "responses"] | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+        system: str | None = None,
+        on_unsupported: Literal["warn", "error", "ignore"] | None = None,
+        on_retry: Callable[[Attempt], None] | None = None,
+        env_file: str | None = None,
+        http_client: Any = None,
+    ) -> None:
+        given: dict[str, Any] = {
+            "provider": provider,
+            "model": model,
+            "base_url": base_url,
+            "api_key": api_key,
+            "wire": wire,
+            "timeout": timeout,
+            "max_retries": max_retries,
+            "system": system,
+            "on_unsupported": on_unsupported,
+            "env_file": env_file,
+        }
+        self.target: Target = settings.resolve(**given)
+        self._arguments = {**given, "on_retry": on_retry, "http_client": http_client}
+        self._http_client = http_client
+        budget = _budgets.setdefault(self.target.base_url, Budget())
+        self._policy = Policy(self.target.max_retries, on_retry=on_retry, budget=budget)
+        self._lock = threading.Lock()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Set up what a colour keeps for itself."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.target.endpoint.alias!r}, {self.target.model!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._http_client is not None:
+            raise TypeError("A client with an http_client of its own can't be pickled.")
+        return self._arguments
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # a client is what it was made with
+
+    def _talk(self, messages: MessageLike | Iterable[MessageLike], options: Mapping[str, Any]) -> Talk:
+        target = self.target
+        return Talk.begin(messages, options, {**target.options, "model": target.model}, system=target.system)
+
+    def _body(self, request: Request, notes: list[Note]) -> dict[str, Any]:
+        """The JSON to send; `notes` tells what became of what the endpoint can't take."""
+        target = self.target
+        if request.model is None:  # the embedded server names its model only once it runs
+            request = request.replace(model=target.model)
+        if request.model is not None and (renamed := target.endpoint.models.get(request.model)) is not None:
+            notes.append(Note("changed", "model", f"{request.model} is named {renamed} at this endpoint"))
+            request = request.replace(model=renamed)
+        body = self._adapter.body(request, target, notes)
+        left_out = [note for note in notes if note.action == "left out"]
+        if left_out and target.on_unsupported != "ignore":
+            said = "; ".join(f"{note.what} was left out: {note.reason}" for note in left_out)
+            if target.on_unsupported == "error":
+                raise Unsupported(f"{target.endpoint.alias} can't take all of this: {said}", param=left_out[0].what)
+            warnings.warn(said, UnsupportedWarning, stacklevel=_outside())
+        return body
+
+    @property
+    def _adapter(self) -> Adapter:
+        return ADAPTERS[self.target.speaks]
+
+    def _options(self) -> dict[str, Any]:
+        timeout = {} if self.target.timeout is None else {"timeout": self.target.timeout}
+        return {"extra_headers": no_key(self.target), **timeout}
+
+    def _read(self, response: Any, notes: Sequence[Note]) -> Reply:
+        """The reply in a whole answer."""
+        think_tags = self.target.endpoint.dialect.think_tags
+        try:
+            reply = read_whole(self.target.speaks, response.content, think_tags=think_tags)
+        except WireError as error:
+            raise from_wire(error, self.target, response) from None
+        return replace(reply, notes=(*reply.notes, *notes))
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raises what the SDK and the HTTP library under it raise as the SDK's errors, in words that help."""
+        unreached: tuple[type[Exception], ...] = (openai.APIConnectionError, *transport_errors())
+        try:
+            yield
+        except openai.APIStatusError as error:
+            raise from_status(error, self.target) from None
+        except unreached as error:
+            raise from_transport(error, self.target) from None
+
+    def _start_local(self) -> None:
+        """Start the embedded model on first use and learn its address."""
+        if self.target.base_url is None:
+            from allos import local
+
+            server = local.start(self.target.model)
+            self.target = self.target.reached(server.base_url, server.api_key, server.model)
+
+
+class Reading:
+    """One streamed answer: `feed` it bytes until `ended`; whatever goes wrong is raised as the SDK's error."""
+
+    def __init__(self, target: Target) -> None:
+        self.response: Any = None  # set once the connection is open
+        self._target = target
+        self._answer = Answer(target.speaks, think_tags=target.endpoint.dialect.think_tags)
+        self._patience = _Patience(target)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the whole reply is there."""
+        return self._answer.reply is not None
+
+    @property
+    def needs_bytes(self) -> bool:
+        """Whether to read on: the answer may have ended although the connection stays open."""
+        return not self._answer.done
+
+    @property
+    def reply(self) -> Reply:
+        """The whole reply, or what has come of it."""
+        return self._answer.so_far()
+
+    def feed(self, chunk: bytes | None) -> list[Delta]:
+        """The deltas that these bytes complete; None says that no more come."""
+        answer = self._answer
+        try:
+            found = answer.end() if chunk is None else answer.feed(chunk)
+        except WireError as error:
+            if getattr(error, "reply", False) is None:
+                error.reply = answer.so_far()  # type: ignore[attr-defined]  # ServerFault
+            raise from_wire(error, self._target, self.response) from None
+        if self._patience.is_over(answer):
+            raise too_quiet(self._target, answer.so_far(), self.response)
+        return found
+
+    def broken(self, error: Exception) -> openai.APIError:
+        """The error to raise when the connection breaks with that one."""
+        return from_break(error, self._target, self._answer.so_far(), self.response)
+
+
+class _Patience:
+    """Ends a stream that sends only comments: they prove life for a while, not for ever."""
+
+    def __init__(self, target: Target) -> None:
+        self._limit = _QUIET_READ_TIMEOUTS * (target.timeout if target.timeout is not None else 600.0)
+        self._events = 0
+        self._since = time.monotonic()
+
+    def is_over(self, answer: Answer) -> bool:
+        if answer.events != self._events:
+            self._events, self._since = answer.events, time.monotonic()
+        return time.monotonic() - self._since > self._limit
+
+
+def says_something(delta: Delta) -> bool:
+    """Whether a delta shows a caller more than that an answer has begun, so that it can't be taken back."""
+    return delta != Delta(head=delta.head)
+
+
+def model_names(response: Any, target: Target) -> list[str]:
+    """The names in an answer to `GET /models`."""
+    try:
+        data = read_json(response.content)
+        rows = data.get("data", data.get("models")) if isinstance(data, dict) else data
+        if not isinstance(rows, list):
+            raise BadData("no list of models", body=data)
+    except WireError as error:
+        raise from_wire(error, target, response) from None
+    return [str(row.get("id") or row.get("name")) for row in rows if isinstance(row, dict)]
+
+
+def naming(error: openai.APIStatusError, names: Sequence[str]) -> openai.APIStatusError:
+    """The error about a model that is not there, with those that are."""
+    asked = error.message.partition("\n")[0]
+    near = [name for name in names if name in asked] or difflib.get_close_matches(asked, names, 3, 0.1)
+    listed = ", ".join([*near, *(name for name in names if name not in near)][:8])
+    text = f"{asked}\nIt has: {listed}{', …' if len(names) > 8 else ''}."
+    made = type(error)(text, response=error.response, body=error.body)
+    made.code, made.param, made.type = error.code, error.param, error.type
+    return made
+
+
+def _outside() -> int:
+    """The `stacklevel`, seen from the caller of this function, of the line outside this package that led here."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level

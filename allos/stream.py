@@ -1,0 +1,228 @@
+"""`Stream` and `AsyncStream`: a streamed answer, with its tools run and its steps joined."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import openai
+import tenacity
+
+from allos.caller import Reading, says_something
+from allos.messages import Delta, Note, Reply, ToolCall
+from allos.talk import Talk
+from allos.transport import transport_errors
+
+if TYPE_CHECKING:
+    from allos.client import AsyncClient, Client
+
+__all__ = ["AsyncStream", "Stream"]
+
+# The SDK's context manager around the connection, the bytes that come over it, and the first deltas.
+_Opened = tuple[Any, Iterator[bytes], list[Delta]]
+_AsyncOpened = tuple[Any, AsyncIterator[bytes], list[Delta]]
+
+
+class _Stream:
+    """What both colours share: the reply, and when the talk goes on."""
+
+    _client: Any
+
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+        self._notes: list[Note] = []
+        self._reading: Reading | None = None
+        self._reply: Reply | None = None
+
+    @property
+    def reply(self) -> Reply:
+        """The whole answer. Raises `RuntimeError` before the iteration has ended."""
+        if self._reply is None:
+            raise RuntimeError("The stream has not ended: iterate over it first, or read `so_far`.")
+        return self._reply
+
+    @property
+    def so_far(self) -> Reply:
+        """What has come until now; with tools, of the step that runs."""
+        if self._reply is not None:
+            return self._reply
+        return self._reading.reply if self._reading is not None else Reply()
+
+    def _body(self) -> dict[str, Any]:
+        self._notes = []
+        body: dict[str, Any] = self._client._body(self._talk.request.replace(include_usage=True), self._notes)
+        return body
+
+    def _begin(self) -> Reading:
+        reading = self._reading = Reading(self._client.target)
+        return reading
+
+    def _calls(self) -> tuple[Reply, Sequence[ToolCall]]:
+        """The reply of the step that has ended, and the tools to run; without any, `reply` is set."""
+        reply = self.so_far
+        reply = replace(reply, notes=(*reply.notes, *self._notes))
+        calls = self._talk.calls(reply)
+        if not calls:
+            self._reply = self._talk.finished(reply)
+        return reply, calls
+
+
+class Stream(_Stream):
+    """A streamed answer: iterate over it for the deltas; `reply` is the whole answer once the iteration has ended.
+
+    A `with` block around it, `close`, or letting go of it closes the connection.
+    """
+
+    def __init__(self, client: Client, talk: Talk) -> None:
+        super().__init__(talk)
+        self._client: Client = client
+        self._deltas = self._run()
+
+    def __iter__(self) -> Iterator[Delta]:
+        return self._deltas
+
+    def __next__(self) -> Delta:
+        return next(self._deltas)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the stream and its connection."""
+        self._deltas.close()
+
+    def _run(self) -> Generator[Delta, None, None]:
+        while True:
+            yield from self._step()
+            reply, calls = self._calls()
+            if not calls:
+                return
+            self._talk.answer(reply, self._talk.toolbox.run(calls))
+
+    def _step(self) -> Generator[Delta, None, None]:
+        """The deltas of one request."""
+        client = self._client
+        sdk, body = client._sdk(), self._body()
+        try:
+            manager, chunks, first = tenacity.Retrying(**client._policy.options())(self._open, sdk, body)
+        except openai.APIStatusError as error:
+            raise client._with_models(error) from None
+        reading = self._reading
+        assert reading is not None  # `_open` made it
+        try:
+            yield from first
+            while not reading.ended:
+                yield from _next_deltas(reading, chunks)
+        finally:
+            manager.__exit__(None, None, None)
+
+    def _open(self, sdk: openai.OpenAI, body: Mapping[str, Any]) -> _Opened:
+        """Send the request and read until the model says something, so that all before it can be tried again."""
+        client, reading, first = self._client, self._begin(), list[Delta]()
+        manager = client._adapter.open(sdk, body, **client._options())
+        with client._explained():
+            response = reading.response = manager.__enter__().http_response
+        try:
+            chunks = response.iter_bytes()
+            while not (reading.ended or any(map(says_something, first))):
+                first += _next_deltas(reading, chunks)
+        except BaseException:
+            manager.__exit__(None, None, None)
+            raise
+        return manager, chunks, first
+
+
+def _next_deltas(reading: Reading, chunks: Iterator[bytes]) -> list[Delta]:
+    try:
+        chunk = next(chunks, None) if reading.needs_bytes else None
+    except transport_errors() as error:
+        raise reading.broken(error) from None
+    return reading.feed(chunk)
+
+
+class AsyncStream(_Stream):
+    """`Stream` for asynchronous programs."""
+
+    def __init__(self, client: AsyncClient, talk: Talk) -> None:
+        super().__init__(talk)
+        self._client: AsyncClient = client
+        self._deltas = self._run()
+
+    def __aiter__(self) -> AsyncIterator[Delta]:
+        return self._deltas
+
+    async def __anext__(self) -> Delta:
+        return await anext(self._deltas)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the stream and its connection."""
+        await self._deltas.aclose()
+
+    async def _run(self) -> AsyncGenerator[Delta, None]:
+        while True:
+            async with aclosing(self._step()) as step:
+                async for delta in step:
+                    yield delta
+            reply, calls = self._calls()
+            if not calls:
+                return
+            self._talk.answer(reply, await self._talk.toolbox.arun(calls))
+
+    async def _step(self) -> AsyncGenerator[Delta, None]:
+        client = self._client
+        sdk, body = await client._sdk(), self._body()
+        retrying = tenacity.AsyncRetrying(**client._policy.options())
+        try:
+            opened: _AsyncOpened = await retrying(self._open, sdk, body)
+        except openai.APIStatusError as error:
+            raise await client._with_models(error) from None
+        manager, chunks, deltas = opened
+        reading = self._reading
+        assert reading is not None  # `_open` made it
+        try:
+            while True:
+                for delta in deltas:
+                    yield delta
+                if reading.ended:
+                    return
+                deltas = await _anext_deltas(reading, chunks)
+        finally:
+            await manager.__aexit__(None, None, None)
+
+    async def _open(self, sdk: openai.AsyncOpenAI, body: Mapping[str, Any]) -> _AsyncOpened:
+        client, reading, first = self._client, self._begin(), list[Delta]()
+        manager = client._adapter.open(sdk, body, **client._options())
+        with client._explained():
+            response = reading.response = (await manager.__aenter__()).http_response
+        try:
+            chunks = response.aiter_bytes()
+            while not (reading.ended or any(map(says_something, first))):
+                first += await _anext_deltas(reading, chunks)
+        except BaseException:
+            await manager.__aexit__(None, None, None)
+            raise
+        return manager, chunks, first
+
+
+async def _anext_deltas(reading: Reading, chunks: AsyncIterator[bytes]) -> list[Delta]:
+    try:
+        chunk = await anext(chunks, None) if reading.needs_bytes else None
+    except transport_errors() as error:
+        raise reading.broken(error) from None
+    return reading.feed(chunk)
