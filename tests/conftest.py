@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import openai
 import pytest
 from doors import AsyncDoor, Door, SyncDoor, http
@@ -18,6 +19,11 @@ from cassettes import SERVERS, replayed
 KEEP = ("ALLOS_RECORDINGS", "ALLOS_LIVE_", "ALLOS_RECORD_")
 FOREIGN = ("ALLOS_", "OPENAI_", "AZURE_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 FOREIGN_ENDS = ("_API_KEY", "_BASE_URL", "_API_BASE", "_TOKEN", "_HOST")
+
+
+# A busy machine is slow, and that is no fault of what is tested.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:

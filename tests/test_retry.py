@@ -8,7 +8,7 @@ import pytest
 import tenacity
 
 from allos.failures import IncompleteReplyError
-from allos.messages import Choice, Reply
+from allos.messages import Choice, Message, Reply
 from allos.retry import Budget, Policy, retry_after
 
 REQUEST = httpx2.Request("POST", "http://service/v1/responses")
@@ -71,9 +71,11 @@ def test_a_refused_connection_is_tried_again():
 
 
 def test_nothing_is_tried_again_after_text_has_come():
-    came = IncompleteReplyError("cut", REQUEST, reply=Reply((Choice(),)))
+    came = IncompleteReplyError("cut", REQUEST, reply=Reply((Choice(Message.assistant("Par")),)))
+    begun = IncompleteReplyError("cut", REQUEST, reply=Reply((Choice(),)))
     nothing = IncompleteReplyError("cut", REQUEST, reply=Reply())
     assert tries(Policy(2), came)[0] == 1
+    assert tries(Policy(2), begun)[0] == 2
     assert tries(Policy(2), nothing)[0] == 2
 
 
