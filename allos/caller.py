@@ -222,10 +222,9 @@ def naming(error: openai.APIStatusError, names: Sequence[str]) -> openai.APIStat
     asked = error.message.partition("\n")[0]
     near = [name for name in names if name in asked] or difflib.get_close_matches(asked, names, 3, 0.1)
     listed = ", ".join([*near, *(name for name in names if name not in near)][:8])
-    text = f"{asked}\nIt has: {listed}{', …' if len(names) > 8 else ''}."
-    made = type(error)(text, response=error.response, body=error.body)
-    made.code, made.param, made.type = error.code, error.param, error.type
-    return made
+    error.message = f"{asked}\nIt has: {listed}{', …' if len(names) > 8 else ''}."
+    error.args = (error.message,)
+    return error
 
 
 def _outside() -> int:

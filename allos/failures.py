@@ -263,7 +263,8 @@ _STATUS_ERRORS: dict[int, Any] = {
 
 
 def _service(target: Target) -> str:
-    return target.endpoint.title or target.endpoint.alias
+    endpoint = target.endpoint
+    return "The server" if endpoint.generic else endpoint.title or endpoint.alias
 
 
 def _masked(text: str, target: Target) -> str:

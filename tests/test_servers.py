@@ -190,14 +190,13 @@ async def test_a_fault_inside_a_stream_that_began_well_is_an_error(server_door: 
     assert "context" in str(caught.value)
 
 
-async def test_a_base_url_without_its_path_gets_a_hint(server_door: ServerDoor) -> None:
-    door = server_door("vllm", "no-such-route")
-    base_url = door.client.target.base_url
-    assert base_url is not None
-    elsewhere = type(door)(type(door.client)("vllm", "m", base_url=base_url.removesuffix("/v1") + "/v2", max_retries=0))
+@pytest.mark.parametrize("server", ["llamacpp", "ogx"])
+async def test_a_base_url_with_a_wrong_path_gets_a_hint(server: str, wire: str, server_door: ServerDoor) -> None:
+    door = server_door(server, f"{wire}-no-such-route", wire=wire, path="/v2")
     with pytest.raises(openai.NotFoundError) as caught:
-        await elsewhere.chat("hi", max_tokens=16)
+        await door.chat("hi", max_tokens=16)
     assert "base URL" in str(caught.value)
+    assert "/v2" in str(caught.value)
 
 
 async def test_a_tool_result_carries_more_than_text(wire: str, server_door: ServerDoor) -> None:
