@@ -99,30 +99,43 @@ def no_key(target: Target) -> dict[str, Any]:
     return {"Authorization": openai.Omit()} if target.api_key is None else {}
 
 
-def sdk_arguments(target: Target) -> dict[str, Any]:
+_AMBIENT = {"organization": "OpenAI-Organization", "project": "OpenAI-Project"}
+_NOTHING_GIVEN: Mapping[str, Any] = {}
+
+
+def sdk_arguments(target: Target, given: Mapping[str, Any] = _NOTHING_GIVEN) -> dict[str, Any]:
     """The arguments with which `openai.OpenAI` and `openai.AsyncOpenAI` reach the endpoint and send it nothing else.
 
     The SDK reads OPENAI_API_KEY, OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_ADMIN_KEY and OPENAI_CUSTOM_HEADERS for
     any base URL; what belongs to OpenAI is held back here from every other host.
+    `given` are the caller's own arguments for that class: what they say is not ambient, and stays.
     """
-    headers: dict[str, Any] = {}
-    if not target.is_openai:
-        names = ["OpenAI-Organization", "OpenAI-Project"]
-        custom = os.environ.get("OPENAI_CUSTOM_HEADERS", "")
-        names += [
-            name.strip() for line in custom.split("\n") if (name := line.partition(":")[0]).strip() and ":" in line
-        ]
-        headers = {name: openai.Omit() for name in names}
-    key = target.api_key.get_secret_value() if target.api_key is not None else None
-    if key is None:
-        headers["Authorization"] = openai.Omit()
-    else:
-        headers.pop("Authorization", None)
-    return {
-        "base_url": target.base_url,
-        "api_key": key or NO_KEY,
-        "admin_api_key": "",
-        "default_headers": headers,
-        "max_retries": 0,
-        **({} if target.timeout is None else {"timeout": target.timeout}),
-    }
+    arguments: dict[str, Any] = {"base_url": target.base_url, "max_retries": 0}
+    if target.timeout is not None:
+        arguments["timeout"] = target.timeout
+    headers = dict[str, Any]() if target.is_openai else _held_back(given)
+    if target.api_key is not None:
+        key = arguments["api_key"] = target.api_key.get_secret_value()
+        if "Authorization" in headers:
+            headers["Authorization"] = f"Bearer {key}"  # said here, it keeps the SDK from taking the other
+    elif given.get("workload_identity") is None and not callable(given.get("api_key")):
+        has_other = given.get("admin_api_key") is not None
+        arguments["api_key"] = "" if has_other else NO_KEY
+        if not has_other:
+            headers["Authorization"] = openai.Omit()
+    if not target.is_openai and given.get("admin_api_key") is None:
+        arguments["admin_api_key"] = ""
+    own = given.get("default_headers") or {}
+    names = {name.lower() for name in own}
+    kept = {name: value for name, value in headers.items() if name.lower() not in names}
+    return {**arguments, "default_headers": {**kept, **own}}
+
+
+def _held_back(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The headers that the SDK would take from the environment, as headers to leave out."""
+    names = [header for argument, header in _AMBIENT.items() if given.get(argument) is None]
+    for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n"):
+        name, colon, _ = line.partition(":")
+        if colon and name.strip():
+            names.append("Authorization" if name.strip().lower() == "authorization" else name.strip())
+    return {name: openai.Omit() for name in names}

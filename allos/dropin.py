@@ -272,26 +272,19 @@ class _Shared:
             self._route = replace(route, target=target, on_unsupported=on_unsupported)
             self._provider_is_fixed = route.provider_is_fixed
             return official
-        self._provider_is_fixed = name is not None or bool(os.environ.get("ALLOS_PROVIDER"))
-        is_ours = self._provider_is_fixed or wire is not None or model is not None or _is_ours()
-        if is_ours and "provider" not in official:
-            target = settings.resolve(name, model, base_url=base_url, api_key=api_key, wire=wire)
-        else:
-            target = settings.official(base_url=base_url, api_key=api_key)
+        self._provider_is_fixed = name is not None or _names_a_place(official)
+        target = _target(name, official, wire=wire, model=model)
         if target.base_url is None:
             target = _started(target)
         store = open_store(state or os.environ.get("ALLOS_STATE") or None)
         self._route = _Route(target, on_unsupported, Sessions(store), self._provider_is_fixed)
-        if not is_ours and (target.is_openai or "provider" in official):
+        is_ours = name is not None or wire is not None or model is not None or _is_ours()
+        if not is_ours and (target.is_openai or _places_itself(official)):
             return official
-        self._sends_no_key = target.api_key is None and not callable(official.get("api_key"))
-        made = sdk_arguments(target)
+        made = sdk_arguments(target, official)
         made.pop("max_retries")
-        headers = {**made.pop("default_headers"), **(official.get("default_headers") or {})}
-        if callable(official.get("api_key")):
-            made.pop("api_key")
-            headers.pop("Authorization", None)
-        return {**official, **made, "default_headers": headers}
+        self._sends_no_key = isinstance(made["default_headers"].get("Authorization"), openai.Omit)
+        return {**official, **made}
 
     def _call(self, options: Any, build: Callable[[Any], Any]) -> Any:
         """The request for a call: translated, answered here, sent by another endpoint's client, or as it is."""
@@ -331,6 +324,30 @@ class _Shared:
 
 def _has_authorization(options: Any) -> bool:
     return isinstance(options.headers, Mapping) and any(name.lower() == "authorization" for name in options.headers)
+
+
+def _target(name: str | None, official: Mapping[str, Any], *, wire: str | None, model: str | None) -> Target:
+    """Where a client with these arguments sends its calls."""
+    base_url, api_key = _text(official.get("base_url")), _text(official.get("api_key"))
+    if _places_itself(official):
+        return settings.official(environ={})
+    if name is not None or wire is not None or model is not None or _is_ours():
+        return settings.resolve(name, model, base_url=base_url, api_key=api_key, wire=wire)
+    return settings.official(base_url=base_url, api_key=api_key)
+
+
+def _places_itself(official: Mapping[str, Any]) -> bool:
+    """Whether the SDK itself finds the address and the credentials from these arguments."""
+    return any(official.get(name) is not None for name in ("provider", "data_residency"))
+
+
+def _names_a_place(official: Mapping[str, Any]) -> bool:
+    """Whether an address or provider is chosen, so that a model's name chooses none."""
+    return (
+        _places_itself(official)
+        or official.get("base_url") is not None
+        or any(os.environ.get(variable) for variable in ("ALLOS_PROVIDER", "ALLOS_BASE_URL", "OPENAI_BASE_URL"))
+    )
 
 
 def _is_ours() -> bool:
@@ -564,6 +581,12 @@ class _Flow:
         )
         self._limit = 5 * _read_timeout(response)
         self._events, self._since = 0, time.monotonic()
+        self._begun = False
+
+    def _has_begun(self) -> bool:
+        """Whether this is a further reader: the SDK throws away what follows the end, to use the connection again."""
+        begun, self._begun = self._begun, True
+        return begun
 
     def _feed(self, chunk: bytes) -> bytes:
         try:
@@ -595,6 +618,9 @@ def _read_timeout(response: Any) -> float:
 
 class _SyncFlow(_Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base comes from the SDK's own HTTP library
     def __iter__(self) -> Iterator[bytes]:
+        if self._has_begun():
+            yield from self._response.stream
+            return
         try:
             for chunk in self._response.iter_bytes():
                 if made := self._feed(chunk):
@@ -612,6 +638,10 @@ class _SyncFlow(_Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base c
 
 class _AsyncFlow(_Flow, HTTP.AsyncByteStream):  # type: ignore[misc]  # as above
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._has_begun():
+            async for rest in self._response.stream:
+                yield rest
+            return
         try:
             async for chunk in self._response.aiter_bytes():
                 if made := self._feed(chunk):

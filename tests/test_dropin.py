@@ -110,6 +110,42 @@ def test_what_belongs_to_openai_stays_away_from_other_hosts(server, monkeypatch,
         assert "canary" not in str(server.last.headers.raw)
 
 
+def test_an_ambient_authorization_stays_away_from_other_hosts(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer sk-canary")
+    ask(server.client(base_url="http://elsewhere.test/v1", api_key="sk-elsewhere"))
+    assert server.last.headers.get_list("authorization") == ["Bearer sk-elsewhere"]
+    ask(server.client("ollama"))
+    assert "authorization" not in server.last.headers
+
+
+def test_what_is_given_goes_where_it_is_told(server, monkeypatch):
+    for variable in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY"):
+        monkeypatch.setenv(variable, "sk-canary")
+    given = {"api_key": "sk-own", "admin_api_key": "sk-admin", "organization": "org-own", "project": "proj-own"}
+    client = server.client(base_url="http://elsewhere.test/v1", **given)
+    ask(client)
+    assert server.last.headers["authorization"] == "Bearer sk-own"
+    assert server.last.headers["openai-organization"] == "org-own"
+    assert server.last.headers["openai-project"] == "proj-own"
+    assert client.admin_api_key == "sk-admin"
+
+
+def test_a_key_function_and_headers_of_the_caller_stay(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+    ask(server.client(base_url="http://elsewhere.test/v1", api_key=lambda: "sk-made"))
+    assert server.last.headers["authorization"] == "Bearer sk-made"
+    ask(server.client(base_url="http://elsewhere.test/v1", default_headers={"authorization": "Basic own"}))
+    assert server.last.headers.get_list("authorization") == ["Basic own"]
+
+
+def test_an_address_fixes_the_place_whatever_the_models_name_begins_with(server, monkeypatch):
+    """Gateways such as LiteLLM name their models `groq/…` themselves."""
+    monkeypatch.setenv("GROQ_API_KEY", "gsk-groq")
+    ask(server.client(base_url="http://gateway.test/v1", api_key="sk-own"), "groq/some-model")
+    assert server.last.url.host == "gateway.test"
+    assert server.body["model"] == "groq/some-model"
+
+
 def test_a_key_given_for_the_address_is_sent_there(server):
     ask(server.client(base_url="http://elsewhere.test/v1", api_key="k1"))
     assert server.last.headers["authorization"] == "Bearer k1"
