@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from allos.client import AsyncClient, AsyncStream, Client, Stream
     from allos.dropin import AsyncOpenAI, OpenAI, receipt
     from allos.endpoints import Endpoint, register
-    from allos.errors import AllosError, ConfigurationError, KeyMissing, Unsupported, UnsupportedWarning
+    from allos.errors import AllosError, ConfigurationError, KeyMissing, ParseError, Unsupported, UnsupportedWarning
     from allos.exchange import Receipt
     from allos.failures import IncompleteReplyError
     from allos.messages import (
@@ -43,7 +43,7 @@ _HOMES = {
     "client": ["AsyncClient", "AsyncStream", "Client", "Stream"],
     "endpoints": ["Endpoint", "register"],
     "dropin": ["AsyncOpenAI", "OpenAI", "receipt"],
-    "errors": ["AllosError", "ConfigurationError", "KeyMissing", "Unsupported", "UnsupportedWarning"],
+    "errors": ["AllosError", "ConfigurationError", "KeyMissing", "ParseError", "Unsupported", "UnsupportedWarning"],
     "exchange": ["Receipt"],
     "failures": ["IncompleteReplyError"],
     "messages": [
@@ -63,7 +63,6 @@ _HOMES = {
         "ToolChoice",
         "ToolResult",
         "Usage",
-        "Wire",
         "Wire",
     ],
 }
@@ -86,6 +85,7 @@ __all__ = [
     "Message",
     "OpenAI",
     "OutputFormat",
+    "ParseError",
     "Reasoning",
     "Receipt",
     "Refusal",

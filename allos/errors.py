@@ -17,6 +17,7 @@ __all__ = [
     "ConfigurationError",
     "Incomplete",
     "KeyMissing",
+    "ParseError",
     "ServerFault",
     "Unsupported",
     "UnsupportedWarning",
@@ -47,6 +48,14 @@ class Unsupported(AllosError, ValueError):
 
 class UnsupportedWarning(UserWarning):
     """Something of a request was left out because the endpoint can't take it."""
+
+
+class ParseError(AllosError, ValueError):
+    """No object could be made of an answer: it was refused, cut, or does not fit the schema. `reply` is the answer."""
+
+    def __init__(self, message: str, *, reply: Reply) -> None:
+        super().__init__(message)
+        self.reply = reply
 
 
 class WireError(AllosError):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Self
@@ -13,7 +14,7 @@ from typing import Any, Self
 import openai
 import pydantic
 
-from allos.errors import ConfigurationError
+from allos.errors import ConfigurationError, ParseError
 from allos.messages import Message, MessageLike, OutputFormat, Reply, Request, ToolCall, ToolChoice
 from allos.tools import Toolbox, ToolLike
 from allos.wire import chat, responses
@@ -61,14 +62,26 @@ def _is_chat(entry: Mapping[str, Any]) -> bool:
 
 
 def output_format(schema: SchemaLike) -> OutputFormat:
-    """The output format of a pydantic model, of another type that pydantic can describe, or of a JSON schema."""
+    """The output format of a pydantic model, of another type that pydantic can describe, or of a JSON schema.
+
+    Raises `ConfigurationError` for a type that has no JSON schema.
+    """
     if isinstance(schema, Mapping):
-        return OutputFormat("json_schema", str(schema.get("title", "answer")), schema)
-    if isinstance(schema, type) and issubclass(schema, pydantic.BaseModel):
-        function = openai.pydantic_function_tool(schema)["function"]  # the SDK's own strict form of the schema
-        return OutputFormat("json_schema", schema.__name__, function["parameters"], True)
-    described = pydantic.TypeAdapter(schema).json_schema()
-    return OutputFormat("json_schema", getattr(schema, "__name__", "answer"), described)
+        return OutputFormat("json_schema", _name(str(schema.get("title", "answer"))), schema)
+    try:
+        if isinstance(schema, type) and issubclass(schema, pydantic.BaseModel):
+            function = openai.pydantic_function_tool(schema)["function"]  # the SDK's own strict form of the schema
+            return OutputFormat("json_schema", _name(schema.__name__), function["parameters"], True)
+        described = pydantic.TypeAdapter(schema).json_schema()
+    except (pydantic.PydanticUserError, TypeError, NameError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigurationError(f"{schema!r} can't be a schema: {reason}") from None
+    return OutputFormat("json_schema", _name(getattr(schema, "__name__", "answer")), described)
+
+
+def _name(words: str) -> str:
+    """A name as the APIs take it: letters, digits, underscores and dashes, 64 at most."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", words)[:64] or "answer"
 
 
 def _tool_choice(value: str | ToolChoice | Mapping[str, Any]) -> ToolChoice:
@@ -151,18 +164,41 @@ class Talk:
         self.request = self.request.replace(messages=messages, tool_choice=choice)
 
     def finished(self, reply: Reply) -> Reply:
-        """The last reply, with `parsed` where a schema was asked for.
+        """The last reply, with `parsed` where a schema was asked for; None while it still calls tools.
 
-        `parsed` stays None for a refusal, a cut answer or one that calls tools. Raises `pydantic.ValidationError` or
-        `ValueError` for a text that does not fit the schema.
+        Raises `ParseError` for a refusal, a cut answer, and a text that does not fit the schema.
         """
-        if (
-            self.schema is None
-            or reply.refusal
-            or reply.tool_calls
-            or reply.finish_reason in ("length", "content_filter")
-        ):
+        if self.schema is None or reply.tool_calls:
             return reply
-        if isinstance(self.schema, Mapping):
-            return replace(reply, parsed=json.loads(reply.text))
-        return replace(reply, parsed=pydantic.TypeAdapter(self.schema).validate_json(reply.text))
+        if reply.refusal or reply.finish_reason == "refusal":
+            raise ParseError(f"The model declined to answer: {_short(reply.refusal or reply.text)}", reply=reply)
+        if reply.finish_reason in _CUT:
+            raise ParseError(f"The answer is not whole: {_CUT[reply.finish_reason]}", reply=reply)
+        try:
+            if isinstance(self.schema, Mapping):
+                return replace(reply, parsed=json.loads(reply.text))
+            return replace(reply, parsed=pydantic.TypeAdapter(self.schema).validate_json(reply.text))
+        except ValueError as error:
+            name = getattr(self.schema, "__name__", "asked for")
+            text = f"The answer does not fit the schema {name}: {_reason(error)}. It was {_short(reply.text)}"
+            raise ParseError(text, reply=reply) from error
+
+
+_CUT = {
+    "length": "it reached its token limit; max_tokens sets a higher one.",
+    "content_filter": "the service's content filter ended it.",
+}
+
+
+def _reason(error: ValueError) -> str:
+    """What is wrong, in a sentence: where in the object, and what pydantic or the JSON reader says of it."""
+    if not isinstance(error, pydantic.ValidationError):
+        return f"it is no JSON ({error})"
+    first, *more = error.errors(include_url=False, include_input=False)
+    place = ".".join(str(step) for step in first["loc"])
+    also = f" (and {len(more)} more)" if more else ""
+    return f"{place}: {first['msg']}{also}" if place else f"{first['msg']}{also}"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 200 else f"{text[:199]}…")

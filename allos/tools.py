@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,11 +26,13 @@ def function_tool(function: Callable[..., Any]) -> Tool:
 
     Raises `ConfigurationError` for a parameter that has no JSON schema.
     """
-    name = getattr(function, "__name__", type(function).__name__)
+    name = _name(function)
     try:
-        described: Any = function  # pydantic describes a function's parameters, though its types do not say so
+        described: Any = _routine(function)  # pydantic describes its parameters, though the types do not say so
         schema = pydantic.TypeAdapter[Any](described).json_schema()
-    except (pydantic.PydanticUserError, TypeError, NameError) as error:
+    except NameError as error:
+        raise ConfigurationError(f"Function {name!r} can't be a tool: {error} in its module.") from None
+    except (pydantic.PydanticUserError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigurationError(
             f"Function {name!r} can't be a tool: {reason}. Give each parameter a JSON type."
@@ -37,7 +40,23 @@ def function_tool(function: Callable[..., Any]) -> Tool:
     if schema.get("type") != "object":
         raise ConfigurationError(f"Function {name!r} can't be a tool: it has positional-only parameters.")
     schema.pop("title", None)
-    return Tool(name, inspect.getdoc(function) or None, schema)
+    return Tool(name, inspect.getdoc(_documented(function)) or None, schema)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(_documented(function), "__name__", type(function).__name__))
+
+
+def _documented(function: Callable[..., Any]) -> Any:
+    """What holds the name and the docstring: of a partial function, the function itself."""
+    return function.func if isinstance(function, functools.partial) else function
+
+
+def _routine(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What pydantic can describe and call: for a callable object, its `__call__`."""
+    if inspect.isroutine(function) or isinstance(function, (functools.partial, type)):
+        return function
+    return function.__call__  # type: ignore[no-any-return,operator]  # the bound method itself is wanted
 
 
 class Toolbox:
@@ -56,7 +75,7 @@ class Toolbox:
                 if described.name in self._functions:
                     raise ConfigurationError(f"Two tools are named {described.name!r}; rename one of the functions.")
                 self.tools.append(described)
-                self._functions[described.name] = tool
+                self._functions[described.name] = _routine(tool)
             else:
                 raise ConfigurationError(f"{tool!r} is not a tool: pass a function, a Tool or an OpenAI-style dict.")
 

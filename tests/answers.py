@@ -38,11 +38,42 @@ def answer(request: Any, *pieces: str) -> Any:
     return http.Response(200, json=whole(wire, "".join(pieces)))
 
 
+def call(request: Any, *made: tuple[str, str, str]) -> Any:
+    """Tool calls, (id, name, arguments) each, whole or streamed as the request asks."""
+    wire = wire_of(request)
+    if body(request).get("stream"):
+        return events(call_stream(wire, *made))
+    return http.Response(200, json=calls(wire, *made))
+
+
+def results(request: Any) -> dict[str, str]:
+    """The results of tools that a request hands back, by the ids of their calls."""
+    said = body(request)
+    if wire_of(request) == "chat":
+        return {entry["tool_call_id"]: entry["content"] for entry in said["messages"] if entry["role"] == "tool"}
+    return {entry["call_id"]: entry["output"] for entry in said["input"] if entry["type"] == "function_call_output"}
+
+
 def whole(wire: str, text: str) -> dict[str, Any]:
     """A whole answer that says this."""
     if wire == "chat":
         return _chat({"role": "assistant", "content": text}, "stop")
     return _response(_message(text))
+
+
+def cut(wire: str, text: str, reason: str = "length") -> dict[str, Any]:
+    """A whole answer that the service ended: for "length" or "content_filter"."""
+    if wire == "chat":
+        return _chat({"role": "assistant", "content": text}, reason)
+    why = {"length": "max_output_tokens"}.get(reason, reason)
+    return _response(_message(text)) | {"status": "incomplete", "incomplete_details": {"reason": why}}
+
+
+def refusal(wire: str, text: str) -> dict[str, Any]:
+    """A whole answer in which the model declines."""
+    if wire == "chat":
+        return _chat({"role": "assistant", "content": None, "refusal": text}, "stop")
+    return _response(_message("") | {"content": [{"type": "refusal", "refusal": text}]})
 
 
 def calls(wire: str, *calls: tuple[str, str, str]) -> dict[str, Any]:
@@ -53,19 +84,7 @@ def calls(wire: str, *calls: tuple[str, str, str]) -> dict[str, Any]:
             for id, name, arguments in calls
         ]
         return _chat({"role": "assistant", "content": None, "tool_calls": made}, "tool_calls")
-    return _response(
-        *(
-            {
-                "type": "function_call",
-                "id": f"fc_{id}",
-                "call_id": id,
-                "name": name,
-                "arguments": arguments,
-                "status": "completed",
-            }
-            for id, name, arguments in calls
-        )
-    )
+    return _response(*(_function_call(*call) for call in calls))
 
 
 def stream(wire: str, *pieces: str) -> list[str]:
@@ -78,9 +97,8 @@ def stream(wire: str, *pieces: str) -> list[str]:
     place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
     text = "".join(pieces)
     item, part = _message(text), {"type": "output_text", "text": text, "annotations": []}
-    begun = _response() | {"status": "in_progress", "usage": None}
     said: list[dict[str, Any]] = [
-        {"type": "response.created", "response": begun},
+        {"type": "response.created", "response": _begun()},
         {
             "type": "response.output_item.added",
             "output_index": 0,
@@ -93,6 +111,39 @@ def stream(wire: str, *pieces: str) -> list[str]:
         {"type": "response.output_item.done", "output_index": 0, "item": item},
         {"type": "response.completed", "response": _response(item)},
     ]
+    return [event(payload | {"sequence_number": number}) for number, payload in enumerate(said)]
+
+
+def call_stream(wire: str, *calls: tuple[str, str, str]) -> list[str]:
+    """The lines of a stream that calls tools, the arguments in two pieces each."""
+    if wire == "chat":
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": None}]
+        for index, (id, name, arguments) in enumerate(calls):
+            halves = arguments[: len(arguments) // 2], arguments[len(arguments) // 2 :]
+            opened = {"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""}}
+            pieces = [{"index": index, "function": {"arguments": half}} for half in halves]
+            deltas += [{"tool_calls": [piece]} for piece in (opened, *pieces)]
+        lines = [_chunk([{"index": 0, "delta": delta, "finish_reason": None}]) for delta in deltas]
+        end = [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]
+        return [*lines, _chunk(end), _chunk([], usage=USAGE["chat"]), "data: [DONE]"]
+    items = [_function_call(*call) for call in calls]
+    said: list[dict[str, Any]] = [{"type": "response.created", "response": _begun()}]
+    for index, item in enumerate(items):
+        half, place = len(item["arguments"]) // 2, {"item_id": item["id"], "output_index": index}
+        started = item | {"arguments": "", "status": "in_progress"}
+        said += [
+            {"type": "response.output_item.added", "output_index": index, "item": started},
+            {"type": "response.function_call_arguments.delta", **place, "delta": item["arguments"][:half]},
+            {"type": "response.function_call_arguments.delta", **place, "delta": item["arguments"][half:]},
+            {
+                "type": "response.function_call_arguments.done",
+                **place,
+                "name": item["name"],
+                "arguments": item["arguments"],
+            },
+            {"type": "response.output_item.done", "output_index": index, "item": item},
+        ]
+    said.append({"type": "response.completed", "response": _response(*items)})
     return [event(payload | {"sequence_number": number}) for number, payload in enumerate(said)]
 
 
@@ -122,6 +173,15 @@ def _chat(message: dict[str, Any], finish_reason: str) -> dict[str, Any]:
 def _chunk(choices: list[dict[str, Any]], **more: Any) -> str:
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1700000000, "model": "m-1"}
     return event({**head, "choices": choices, **more})
+
+
+def _function_call(id: str, name: str, arguments: str) -> dict[str, Any]:
+    call = {"call_id": id, "name": name, "arguments": arguments, "status": "completed"}
+    return {"type": "function_call", "id": f"fc_{id}", **call}
+
+
+def _begun() -> dict[str, Any]:
+    return _response() | {"status": "in_progress", "usage": None}
 
 
 def _message(text: str) -> dict[str, Any]:

@@ -56,6 +56,12 @@ def wire(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(params=[False, True], ids=["whole", "stream"])
+def streamed(request: pytest.FixtureRequest) -> bool:
+    """The answer is asked for as a whole or as a stream."""
+    return bool(request.param)
+
+
 @pytest.fixture
 def mock_client() -> Callable[..., Client]:
     """`mock_client(handler, **arguments)`: a `Client` whose requests are answered by a function."""

@@ -13,12 +13,6 @@ import allos
 from allos.messages import Message
 
 
-@pytest.fixture(params=[False, True], ids=["whole", "stream"])
-def streamed(request: pytest.FixtureRequest) -> bool:
-    """The answer is asked for as a whole or as a stream."""
-    return bool(request.param)
-
-
 async def test_a_text_is_answered(mock_door, wire, streamed):
     sent = []
 
@@ -101,3 +95,180 @@ async def test_messages_may_be_text_values_or_dicts_of_either_api(mock_door, wir
     await door.chat([{"role": "user", "content": [{"type": "input_text", "text": "one"}]}])
     await door.chat([{"type": "message", "role": "user", "content": "one"}])
     assert all(body == sent[0] for body in sent)
+
+
+async def test_a_stream_gives_its_pieces_and_then_the_whole(mock_door, wire):
+    steps = mock_door(lambda request: answers.answer(request, "Par", "is"), wire=wire).stream("hi")
+    assert steps.so_far == allos.Reply()
+    with pytest.raises(RuntimeError, match="so_far"):
+        _ = steps.reply
+    seen, heads = [], []
+    async for delta in steps:
+        seen.append(delta.text)
+        heads += [delta.head] if delta.head else []
+        assert steps.so_far.text.startswith("".join(seen))
+    assert [text for text in seen if text] == ["Par", "is"]
+    assert [head.model for head in heads] == ["m-1"]
+    assert steps.reply.text == steps.so_far.text == "Paris"
+    assert steps.reply.usage.total_tokens == 10
+
+
+async def test_only_a_chat_stream_is_asked_to_count_its_tokens(mock_door, wire, streamed):
+    sent = []
+
+    def server(request):
+        sent.append(answers.body(request))
+        return answers.answer(request, "hi")
+
+    reply = await asked(mock_door(server, wire=wire), "hi", streamed=streamed)
+    expected = {"include_usage": True} if streamed and wire == "chat" else None
+    assert sent[0].get("stream_options") == expected
+    assert not reply.notes
+
+
+async def test_a_stream_left_early_closes_its_connection(mock_door, wire):
+    class Body(http.AsyncByteStream, http.SyncByteStream):
+        closed = False
+
+        def __iter__(self):
+            yield from (f"{line}\n\n".encode() for line in answers.stream(wire, "Par", "is"))
+
+        async def __aiter__(self):
+            for chunk in self:
+                yield chunk
+
+        def close(self):
+            Body.closed = True
+
+        async def aclose(self):
+            Body.closed = True
+
+    def server(request):
+        return http.Response(200, stream=Body(), headers={"content-type": "text/event-stream"})
+
+    steps = mock_door(server, wire=wire).stream("hi")
+    async for delta in steps:
+        if delta.text:
+            break
+    assert not Body.closed
+    await steps.close()
+    assert Body.closed
+    assert steps.so_far.text == "Par"
+    with pytest.raises(RuntimeError):
+        _ = steps.reply
+
+
+async def test_settings_and_arguments_reach_the_request(mock_door, wire, monkeypatch):
+    sent = []
+
+    def server(request):
+        sent.append(answers.body(request))
+        return answers.answer(request, "hi")
+
+    monkeypatch.setenv("ALLOS_TEMPERATURE", "0.5")
+    monkeypatch.setenv("ALLOS_MAX_TOKENS", "77")
+    door = mock_door(server, wire=wire, system="Be brief.")
+    await door.chat("hi", max_tokens=5, extra={"top_k": 3}, min_p=0.1, model="other", reasoning_effort="low")
+    await door.chat("hi", system="Be long.")
+    first, second = sent
+    said = "messages" if wire == "chat" else "input"
+    limit = "max_completion_tokens" if wire == "chat" else "max_output_tokens"
+    assert (first["temperature"], first["model"], first["top_k"], first["min_p"]) == (0.5, "other", 3, 0.1)
+    assert first.get(limit, first.get("max_tokens")) == 5
+    assert second.get(limit, second.get("max_tokens")) == 77
+    assert first["reasoning_effort" if wire == "chat" else "reasoning"] == (
+        "low" if wire == "chat" else {"effort": "low"}
+    )
+    assert "Be brief." in str(first)
+    assert "Be brief." not in str(second)
+    assert len(second[said]) == (2 if "instructions" not in second else 1)
+
+
+@pytest.mark.parametrize(
+    ("choice", "chat", "responses"),
+    [
+        ("required", "required", "required"),
+        ("look", {"type": "function", "function": {"name": "look"}}, {"type": "function", "name": "look"}),
+        (
+            {"type": "function", "function": {"name": "look"}},
+            {"type": "function", "function": {"name": "look"}},
+            {"type": "function", "name": "look"},
+        ),
+        (
+            {"type": "function", "name": "look"},
+            {"type": "function", "function": {"name": "look"}},
+            {"type": "function", "name": "look"},
+        ),
+    ],
+)
+async def test_a_tool_choice_is_a_mode_a_name_or_a_dict(mock_client, wire, choice, chat, responses):
+    def server(request):
+        assert answers.body(request)["tool_choice"] == {"chat": chat, "responses": responses}[wire]
+        return answers.answer(request, "hi")
+
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    with mock_client(server, wire=wire) as client:
+        assert client.chat("hi", tools=[tool], tool_choice=choice).text == "hi"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"stream": True}, "the method `stream`"),
+        ({"response_format": {"type": "json_object"}}, "schema="),
+        ({"input": "hi"}, "first argument"),
+    ],
+)
+def test_a_keyword_that_has_another_place_is_refused_with_it(mock_client, options, words):
+    with mock_client(lambda request: None) as client, pytest.raises(allos.ConfigurationError, match=words):
+        client.chat("hi", **options)
+
+
+@pytest.mark.parametrize("messages", [[], None, [3], 3])
+def test_what_is_no_message_is_refused_before_anything_is_sent(mock_client, messages):
+    with mock_client(lambda request: None) as client, pytest.raises((allos.ConfigurationError, TypeError)):
+        client.chat(messages)
+
+
+def test_one_call_needs_no_client(monkeypatch):
+    from allos import client as module
+
+    made = []
+
+    class Recorded(module.Client):
+        def __init__(self, *arguments, **options):
+            transport = http.MockTransport(lambda request: answers.answer(request, "Paris"))
+            super().__init__(*arguments, **options, http_client=openai.DefaultHttpxClient(transport=transport))
+            made.append(self)
+
+    monkeypatch.setattr(module, "Client", Recorded)
+    monkeypatch.setenv("ALLOS_BASE_URL", "http://mock.test/v1")
+    assert allos.chat("The capital of France?", model="m", max_tokens=5).text == "Paris"
+    assert made[0].target.base_url == "http://mock.test/v1"
+
+
+@pytest.mark.parametrize("body", [{"object": "list", "data": [{"id": "a"}, {"id": "b"}]}, [{"id": "a"}, {"id": "b"}]])
+async def test_models_are_named_in_the_order_of_the_endpoint(mock_door, body):
+    def server(request):
+        assert (request.method, request.url.path) == ("GET", "/v1/models")
+        return http.Response(200, json=body)
+
+    assert await mock_door(server).models() == ["a", "b"]
+
+
+async def test_a_list_of_models_is_asked_for_again_like_any_request(mock_door):
+    def server(request):
+        tries.append(request)
+        return http.Response(200, json={"data": []}) if len(tries) > 1 else http.Response(503, headers=SOON)
+
+    tries = []
+    assert await mock_door(server, max_retries=1, base_url="http://models-once.test/v1").models() == []
+
+
+async def test_a_web_page_instead_of_models_is_an_error_of_the_sdk(mock_door):
+    door = mock_door(lambda request: http.Response(200, text="<html><title>Log in</title></html>"))
+    with pytest.raises(openai.APIResponseValidationError, match="Log in"):
+        await door.models()
+
+
+SOON = {"retry-after-ms": "1"}

@@ -63,6 +63,8 @@ def errors() -> None:
         as_official: openai.APIError = error
         assert_type(error.reply, allos.Reply)
         print(as_official.message)
+    except allos.ParseError as error:
+        assert_type(error.reply, allos.Reply)
     except allos.KeyMissing as error:
         as_value_error: ValueError = error
         print(as_value_error)
