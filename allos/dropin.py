@@ -244,6 +244,7 @@ class _Shared:
     _provider_is_fixed: bool
     _siblings: dict[str, Any]
     _sends_no_key: bool
+    admin_api_key: str | None
 
     def _prepare(
         self,
@@ -271,6 +272,8 @@ class _Shared:
             self._sends_no_key = same and not target.is_openai
             self._route = replace(route, target=target, on_unsupported=on_unsupported)
             self._provider_is_fixed = route.provider_is_fixed
+            if not target.is_openai and official.get("admin_api_key") is None:
+                official["admin_api_key"] = ""
             return official
         self._provider_is_fixed = name is not None or _names_a_place(official)
         target = _target(name, official, wire=wire, model=model)
@@ -285,6 +288,11 @@ class _Shared:
         made.pop("max_retries")
         self._sends_no_key = isinstance(made["default_headers"].get("Authorization"), openai.Omit)
         return {**official, **made}
+
+    def _settle(self) -> None:
+        """Say None for no admin key again: the empty one kept the SDK from taking that of the environment."""
+        if self.admin_api_key == "":
+            self.admin_api_key = None
 
     def _call(self, options: Any, build: Callable[[Any], Any]) -> Any:
         """The request for a call: translated, answered here, sent by another endpoint's client, or as it is."""
@@ -311,14 +319,13 @@ class _Shared:
 
     def _copied(self, changed: dict[str, Any]) -> dict[str, Any]:
         """The constructor arguments of ours that a copy needs, taken out of those of the call."""
-        provider = changed.pop("provider", None)
+        provider = changed.get("provider")
         kept: dict[str, Any] = {"on_unsupported": self._route.on_unsupported}
         if isinstance(provider, str):
+            del changed["provider"]
             changed["set_default_headers"] = changed.get("default_headers", {})
             changed.pop("default_headers", None)
             return {**kept, "provider": provider, "_elsewhere": True}
-        if provider is not None:
-            changed["provider"] = provider
         return {**kept, "_route": self._route}
 
 
@@ -403,6 +410,7 @@ class OpenAI(_Shared, openai.OpenAI):
                 route=_route,
             )
         )
+        self._settle()
 
     def copy(self, *, _extra_kwargs: Mapping[str, Any] | None = None, **changed: Any) -> Self:
         """A client with some options changed, as `openai.OpenAI.copy`; `provider` may be an alias."""
@@ -467,6 +475,7 @@ class AsyncOpenAI(_Shared, openai.AsyncOpenAI):
                 route=_route,
             )
         )
+        self._settle()
 
     def copy(self, *, _extra_kwargs: Mapping[str, Any] | None = None, **changed: Any) -> Self:
         """See `OpenAI.copy`."""
@@ -628,7 +637,7 @@ class _SyncFlow(_Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base c
                 if self._flow.done:
                     break
         except transport_errors() as error:
-            raise self._broken(error) from None
+            raise self._broken(error) from error
         if last := self._end():
             yield last
 
@@ -649,7 +658,7 @@ class _AsyncFlow(_Flow, HTTP.AsyncByteStream):  # type: ignore[misc]  # as above
                 if self._flow.done:
                     break
         except transport_errors() as error:
-            raise self._broken(error) from None
+            raise self._broken(error) from error
         if last := self._end():
             yield last
 

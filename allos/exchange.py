@@ -54,12 +54,16 @@ class Receipt:
 
 @dataclass(slots=True)
 class Exchange:
-    """One call on its way: what the program asked, what is sent instead, and how the answer is to look."""
+    """One call on its way: what the program asked, what is sent instead, and how the answer is to look.
+
+    `mends`: an answer that lacks or misuses fields of the API is mended on its way. OpenAI's own are left as they are.
+    """
 
     receipt: Receipt
     asked_body: dict[str, Any]
     sent_body: dict[str, Any]
     request: Request | None = None
+    mends: bool = True
 
     @property
     def stream(self) -> bool:
@@ -133,7 +137,7 @@ class Guard:
 
     def __init__(self, exchange: Exchange, *, think_tags: bool = False) -> None:
         self._exchange = exchange
-        self._watch = Watch(exchange.receipt.spoken, think_tags=think_tags)
+        self._watch = Watch(exchange.receipt.spoken, think_tags=think_tags, mends=exchange.mends)
         self._answer = Answer(exchange.receipt.spoken, decoder=self._watch, think_tags=think_tags)
         self.final: dict[str, Any] | None = None
 
@@ -199,7 +203,7 @@ def plan(
             request = request.replace(include_usage=True)  # the last Responses event carries the usage
         sent = ADAPTERS[spoken].body(request, target, notes)
         request = codec.load_request({**asked_body, "model": source.get("model")})
-    return Exchange(receipt, asked_body, sent, request)
+    return Exchange(receipt, asked_body, sent, request, mends=not target.is_openai)
 
 
 def _model(name: str, target: Target, notes: list[Note]) -> str:
@@ -259,6 +263,8 @@ def checked_whole(exchange: Exchange, body: bytes, *, think_tags: bool = False) 
         data = json.loads(body)
     except ValueError:  # a stream
         data = None
+    if data is not None and not exchange.mends:
+        return None
     made = repaired(wire, None if think_tags else data, reply)
     if made is not None:
         exchange.receipt.notes.append(Note("repaired", "body", "it lacked or misused fields of the API"))

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -60,7 +61,7 @@ class Target:
     notices: tuple[str, ...] = ()
     withheld: str | None = None
 
-    @property
+    @cached_property
     def is_openai(self) -> bool:
         """Whether the host is OpenAI's own, so that its organization and project headers belong there."""
         base_url = self.base_url

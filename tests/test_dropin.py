@@ -123,6 +123,7 @@ def test_what_is_given_goes_where_it_is_told(server, monkeypatch):
         monkeypatch.setenv(variable, "sk-canary")
     given = {"api_key": "sk-own", "admin_api_key": "sk-admin", "organization": "org-own", "project": "proj-own"}
     client = server.client(base_url="http://elsewhere.test/v1", **given)
+    ask(client.with_options(timeout=3))
     ask(client)
     assert server.last.headers["authorization"] == "Bearer sk-own"
     assert server.last.headers["openai-organization"] == "org-own"
@@ -250,3 +251,26 @@ def test_it_may_stand_in_the_place_of_the_official_class(server: Server, monkeyp
     monkeypatch.setattr(openai, "OpenAI", allos.OpenAI)
     client = server.client("groq", api_key="gsk-mock-key")
     assert client.chat.completions.create(model="m", messages=[]).choices[0].message.content == "Paris."
+
+
+def test_no_admin_key_of_the_environment_is_taken_for_another_host(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-canary")
+    client = server.client(base_url="http://elsewhere.test/v1", api_key="sk-own")
+    assert client.admin_api_key is None
+    assert client.with_options(timeout=3).admin_api_key is None
+
+
+def test_a_provider_of_the_sdk_may_be_taken_off_again(monkeypatch):
+    from openai.providers import bedrock
+
+    client = allos.OpenAI(bedrock(region="us-east-1", api_key="aws-key"))
+    assert client.with_options(provider=None, api_key="sk-own").base_url.host == "api.openai.com"
+
+
+def test_what_openai_itself_answers_is_not_touched(monkeypatch):
+    """A field that our model does not know, or that is odd, reaches the program as it came."""
+    body = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": "m"}
+    body |= {"output": [{"type": "message", "role": "assistant", "phase": "final", "content": None}], "novel": [1]}
+    transport = httpx2.Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(200, json=body)))
+    client = allos.OpenAI(api_key="sk-own", http_client=transport)
+    assert client.responses.with_raw_response.create(model="m", input="hi").http_response.json() == body

@@ -126,16 +126,17 @@ class Watch:
     """The guard of a stream in the caller's own API: `feed` the server's events, get the bytes for the caller.
 
     Raises what the codecs raise: `ServerFault` and `BadData` at once, `Incomplete` at the `end` of a cut stream.
-    `repairs` counts the events that had to be changed, `final` is the
-    whole answer of a Responses stream.
+    `repairs` counts the events that had to be changed, `final` is the whole answer of a Responses stream.
+    Nothing is changed where `mends` is false: those of the service that defines the API are right by definition.
     """
 
-    def __init__(self, wire: Wire, *, think_tags: bool = False) -> None:
+    def __init__(self, wire: Wire, *, think_tags: bool = False, mends: bool = True) -> None:
         self._wire = wire
         self._codec: Any = chat if wire == "chat" else responses
         self._decoder: Any = self._codec.Decoder(think_tags=think_tags)
         self._encoder: Any = self._codec.Encoder()
-        self._reader = sse.Reader()
+        self._unsaid: list[Delta] = []  # what the encoder has not been fed, as no event had to be changed yet
+        self._mends = mends
         self._always = think_tags
         self._first_id: str | None = None
         self._calls: dict[int, list[str]] = {}  # choice → ids of its tool calls, by index
@@ -161,16 +162,25 @@ class Watch:
         found: list[Delta] = self._decoder.feed(event)
         if event.data.strip() == "[DONE]":
             return b""  # said at the end, when the answer has turned out to be whole
-        payloads = [payload for delta in found for payload in self._encoder.feed(delta)]
+        if not self._mends:
+            return sse.dump(event.data, event.name)
         data = json.loads(event.data)
         if self._wire == "responses":
-            return self._response_event(event, data, payloads)
+            return self._response_event(event, data, found)
         if not isinstance(data, dict):
             return b""
         if not self._always and self._is_chunk(data):
+            self._unsaid += found
             return sse.dump(event.data)
         self.repairs += 1
-        return self._frame(self._chunk(data, found, payloads))
+        return self._frame(self._chunk(data, found, self._said(found)))
+
+    def _said(self, found: Iterable[Delta]) -> list[dict[str, Any]]:
+        """What our encoder says for these deltas, after all those before them."""
+        for delta in self._unsaid:
+            self._encoder.feed(delta)
+        self._unsaid.clear()
+        return [payload for delta in found for payload in self._encoder.feed(delta)]
 
     def end(self) -> Reply:
         """The reply that the stream made; `tail` is then what is left to send."""
@@ -186,7 +196,7 @@ class Watch:
     def _frame(self, payload: Mapping[str, Any]) -> bytes:
         return bytes(self._codec.frame(payload))
 
-    def _response_event(self, event: sse.Event, data: Any, payloads: Iterable[Mapping[str, Any]]) -> bytes:
+    def _response_event(self, event: sse.Event, data: Any, found: Iterable[Delta]) -> bytes:
         """Events without numbers can't be mended one by one: then the whole stream is written anew."""
         numbered = isinstance(data, dict) and isinstance(data.get("sequence_number"), int)
         if not self._always and self._first_id is None:
@@ -195,7 +205,7 @@ class Watch:
         if not self._always:
             return sse.dump(event.data, event.name or (str(data.get("type", "")) if isinstance(data, dict) else ""))
         self.repairs += 1
-        return b"".join(self._frame(payload) for payload in payloads)
+        return b"".join(self._frame(payload) for payload in self._said(found))
 
     def _is_chunk(self, data: dict[str, Any]) -> bool:
         """Whether the SDK's stream helper can take this chunk after those before it."""

@@ -95,4 +95,6 @@ def dump(payload: Mapping[str, Any] | str, name: str = "") -> bytes:
     """The bytes of one event; a mapping is written as JSON, escaped to ASCII so that any text survives."""
     data = payload if isinstance(payload, str) else json.dumps(payload, separators=(",", ":"))
     head = f"event: {name}\n" if name else ""
+    if "\n" in data:
+        data = data.replace("\n", "\ndata: ")
     return f"{head}data: {data}\n\n".encode()

@@ -75,3 +75,7 @@ def test_a_long_line_in_small_pieces_is_read_in_linear_time():
     line = b"data: " + b"x" * (4 << 20) + b"\n\n"
     (event,) = read(*(line[at : at + 1024] for at in range(0, len(line), 1024)))
     assert len(event.data) == 4 << 20
+
+
+def test_data_of_several_lines_is_written_as_several_lines() -> None:
+    assert Reader().feed(dump("one\ntwo", "name")) == [Event("name", "one\ntwo")]
