@@ -27,47 +27,21 @@ _AsyncOpened = tuple[Any, AsyncIterator[bytes], list[Delta]]
 
 
 class _Stream:
-    """What both colours share: the reply, and when the talk goes on."""
+    """What a caller sees of a stream of either colour."""
 
-    _client: Any
-
-    def __init__(self, talk: Talk) -> None:
-        self._talk = talk
-        self._notes: list[Note] = []
-        self._reading: Reading | None = None
-        self._reply: Reply | None = None
+    _steps: _Steps
 
     @property
     def reply(self) -> Reply:
         """The whole answer. Raises `RuntimeError` before the iteration has ended."""
-        if self._reply is None:
+        if self._steps.reply is None:
             raise RuntimeError("The stream has not ended: iterate over it first, or read `so_far`.")
-        return self._reply
+        return self._steps.reply
 
     @property
     def so_far(self) -> Reply:
         """What has come until now; with tools, of the step that runs."""
-        if self._reply is not None:
-            return self._reply
-        return self._reading.reply if self._reading is not None else Reply()
-
-    def _body(self) -> dict[str, Any]:
-        self._notes = []
-        body: dict[str, Any] = self._client._body(self._talk.request.replace(include_usage=True), self._notes)
-        return body
-
-    def _begin(self) -> Reading:
-        reading = self._reading = Reading(self._client.target)
-        return reading
-
-    def _calls(self) -> tuple[Reply, Sequence[ToolCall]]:
-        """The reply of the step that has ended, and the tools to run; without any, `reply` is set."""
-        reply = self.so_far
-        reply = replace(reply, notes=(*reply.notes, *self._notes))
-        calls = self._talk.calls(reply)
-        if not calls:
-            self._reply = self._talk.finished(reply)
-        return reply, calls
+        return self._steps.so_far
 
 
 class Stream(_Stream):
@@ -77,9 +51,9 @@ class Stream(_Stream):
     """
 
     def __init__(self, client: Client, talk: Talk) -> None:
-        super().__init__(talk)
-        self._client: Client = client
-        self._deltas = self._run()
+        steps = _SyncSteps(client, talk)
+        self._steps = steps
+        self._deltas = steps.run()
 
     def __iter__(self) -> Iterator[Delta]:
         return self._deltas
@@ -99,7 +73,80 @@ class Stream(_Stream):
         """End the stream and its connection."""
         self._deltas.close()
 
-    def _run(self) -> Generator[Delta, None, None]:
+
+class AsyncStream(_Stream):
+    """`Stream` for asynchronous programs."""
+
+    def __init__(self, client: AsyncClient, talk: Talk) -> None:
+        steps = _AsyncSteps(client, talk)
+        self._steps = steps
+        self._deltas = steps.run()
+
+    def __aiter__(self) -> AsyncIterator[Delta]:
+        return self._deltas
+
+    async def __anext__(self) -> Delta:
+        return await anext(self._deltas)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the stream and its connection."""
+        await self._deltas.aclose()
+
+
+class _Steps:
+    """The state of a stream, apart from the object that a caller holds: letting go of that one ends the stream.
+
+    A running generator refers to its state; if that referred to the generator in turn, only the garbage collector
+    would ever end it.
+    """
+
+    _client: Any
+
+    def __init__(self, talk: Talk) -> None:
+        self.reply: Reply | None = None
+        self._talk = talk
+        self._notes: list[Note] = []
+        self._reading: Reading | None = None
+
+    @property
+    def so_far(self) -> Reply:
+        if self.reply is not None:
+            return self.reply
+        return self._reading.reply if self._reading is not None else Reply()
+
+    def _body(self) -> dict[str, Any]:
+        self._notes = []
+        body: dict[str, Any] = self._client._body(self._talk.request.replace(include_usage=True), self._notes)
+        return body
+
+    def _begin(self) -> Reading:
+        reading = self._reading = Reading(self._client.target)
+        return reading
+
+    def _calls(self) -> tuple[Reply, Sequence[ToolCall]]:
+        """The reply of the step that has ended, and the tools to run; without any, `reply` is set."""
+        reply = self.so_far
+        reply = replace(reply, notes=(*reply.notes, *self._notes))
+        calls = self._talk.calls(reply)
+        if not calls:
+            self.reply = self._talk.finished(reply)
+        return reply, calls
+
+
+class _SyncSteps(_Steps):
+    def __init__(self, client: Client, talk: Talk) -> None:
+        super().__init__(talk)
+        self._client: Client = client
+
+    def run(self) -> Generator[Delta, None, None]:
         while True:
             yield from self._step()
             reply, calls = self._calls()
@@ -148,33 +195,12 @@ def _next_deltas(reading: Reading, chunks: Iterator[bytes]) -> list[Delta]:
     return reading.feed(chunk)
 
 
-class AsyncStream(_Stream):
-    """`Stream` for asynchronous programs."""
-
+class _AsyncSteps(_Steps):
     def __init__(self, client: AsyncClient, talk: Talk) -> None:
         super().__init__(talk)
         self._client: AsyncClient = client
-        self._deltas = self._run()
 
-    def __aiter__(self) -> AsyncIterator[Delta]:
-        return self._deltas
-
-    async def __anext__(self) -> Delta:
-        return await anext(self._deltas)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """End the stream and its connection."""
-        await self._deltas.aclose()
-
-    async def _run(self) -> AsyncGenerator[Delta, None]:
+    async def run(self) -> AsyncGenerator[Delta, None]:
         while True:
             async with aclosing(self._step()) as step:
                 async for delta in step:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import threading
 import warnings
 
 import answers
@@ -126,36 +129,56 @@ async def test_only_a_chat_stream_is_asked_to_count_its_tokens(mock_door, wire, 
     assert not reply.notes
 
 
+class Body(http.AsyncByteStream, http.SyncByteStream):
+    """A streamed answer that knows whether its connection was closed."""
+
+    def __init__(self, wire):
+        self.lines = answers.stream(wire, "Par", "is")
+        self.closed = threading.Event()
+
+    def __iter__(self):
+        yield from (f"{line}\n\n".encode() for line in self.lines)
+
+    async def __aiter__(self):
+        for chunk in self:
+            yield chunk
+
+    def close(self):
+        self.closed.set()
+
+    async def aclose(self):
+        self.closed.set()
+
+    def __call__(self, request):
+        return http.Response(200, stream=self, headers={"content-type": "text/event-stream"})
+
+
 async def test_a_stream_left_early_closes_its_connection(mock_door, wire):
-    class Body(http.AsyncByteStream, http.SyncByteStream):
-        closed = False
-
-        def __iter__(self):
-            yield from (f"{line}\n\n".encode() for line in answers.stream(wire, "Par", "is"))
-
-        async def __aiter__(self):
-            for chunk in self:
-                yield chunk
-
-        def close(self):
-            Body.closed = True
-
-        async def aclose(self):
-            Body.closed = True
-
-    def server(request):
-        return http.Response(200, stream=Body(), headers={"content-type": "text/event-stream"})
-
-    steps = mock_door(server, wire=wire).stream("hi")
+    body = Body(wire)
+    steps = mock_door(body, wire=wire).stream("hi")
     async for delta in steps:
         if delta.text:
             break
-    assert not Body.closed
+    assert not body.closed.is_set()
     await steps.close()
-    assert Body.closed
+    assert body.closed.is_set()
     assert steps.so_far.text == "Par"
     with pytest.raises(RuntimeError):
         _ = steps.reply
+
+
+async def test_a_stream_that_is_let_go_closes_its_connection(mock_door, wire):
+    body = Body(wire)
+    steps = mock_door(body, wire=wire).stream("hi")
+    async for delta in steps:
+        if delta.text:
+            break
+    gc.disable()  # what only the collector would find stays open for a long time
+    try:
+        del steps
+        assert await asyncio.to_thread(body.closed.wait, 10)
+    finally:
+        gc.enable()
 
 
 async def test_settings_and_arguments_reach_the_request(mock_door, wire, monkeypatch):
