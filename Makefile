@@ -5,7 +5,7 @@
 .SUFFIXES:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all check lint types docs record build clean bench model wheel-test
+.PHONY: help setup run test test-all test-sdk check lint types docs record build clean bench model wheel-test
 
 PYTHON := $(shell for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
@@ -35,7 +35,10 @@ test: .venv/group-test  ## Run the tests
 test-all:  ## Run the tests on Python 3.11, 3.12 and 3.13, where they are found
 	scripts/test-all
 
-check: lint types test docs wheel-test  ## Everything that must be green: lint, types, tests, docs, and the built wheel
+test-sdk: .venv/allos  ## Run the tests that touch the SDK with the oldest release of it that is supported
+	scripts/test-sdk
+
+check: lint types test test-sdk docs wheel-test  ## Everything that must be green: lint, types, tests, docs, oldest SDK, wheel
 
 lint: .venv/group-lint  ## Check style and format with ruff
 	$(BIN)/ruff check .
@@ -55,7 +58,7 @@ build: .venv/group-build  ## Build wheel and source archive into dist/
 	$(BIN)/python -m build --outdir dist .
 
 bench: .venv/allos  ## Measure speed and memory
-	$(BIN)/python -m bench
+	$(BIN)/python bench/bench.py
 
 clean:  ## Remove everything that was built, environments included
 	rm -rf .venv .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -128,7 +128,8 @@ def sdk_arguments(target: Target, given: Mapping[str, Any] = _NOTHING_GIVEN) -> 
     own = given.get("default_headers") or {}
     names = {name.lower() for name in own}
     kept = {name: value for name, value in headers.items() if name.lower() not in names}
-    return {**arguments, "default_headers": {**kept, **own}}
+    said = {("Authorization" if name.lower() == "authorization" else name): value for name, value in own.items()}
+    return {**arguments, "default_headers": {**kept, **said}}  # older SDKs take another case for another header
 
 
 def _held_back(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 import yaml
 from vcr.errors import CannotOverwriteExistingCassetteException
@@ -132,10 +133,12 @@ def test_a_recording_keeps_the_exchange_readable_and_nothing_secret(recorded: Pa
 
 @pytest.mark.usefixtures("recorded")
 def test_a_cassette_answers_only_the_request_that_was_recorded():
+    # Older releases of the SDK say of every failure below them that the connection failed.
+    unanswered = (CannotOverwriteExistingCassetteException, openai.APIConnectionError)
     with replayed(SERVERS["llamacpp"], "case") as base_url:
-        with pytest.raises(CannotOverwriteExistingCassetteException):
+        with pytest.raises(unanswered, match="play back"):
             ask(base_url, "The capital of Italy?")
-        with pytest.raises(CannotOverwriteExistingCassetteException):
+        with pytest.raises(unanswered, match="play back"):
             ask(base_url.replace("/v1", "/v2"))
         assert ask(base_url) == "Paris"
 

@@ -2,9 +2,9 @@
 
 import json
 
-import httpx2
 import openai
 import pytest
+from doors import http
 
 import allos
 from allos.dropin import _learned
@@ -30,17 +30,17 @@ class Server:
     """Answers every Chat call, knows no other path, and remembers what came."""
 
     def __init__(self, *, without: str = "/responses") -> None:
-        self.requests: list[httpx2.Request] = []
+        self.requests: list[http.Request] = []
         self._without = without
 
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+    def __call__(self, request: http.Request) -> http.Response:
         self.requests.append(request)
         if request.url.path.endswith(self._without):
-            return httpx2.Response(404, text="404 page not found")
-        return httpx2.Response(200, json=CHAT)
+            return http.Response(404, text="404 page not found")
+        return http.Response(200, json=CHAT)
 
     @property
-    def last(self) -> httpx2.Request:
+    def last(self) -> http.Request:
         return self.requests[-1]
 
     @property
@@ -48,7 +48,7 @@ class Server:
         return json.loads(self.last.content)
 
     def client(self, *args, **options) -> allos.OpenAI:
-        transport = httpx2.Client(transport=httpx2.MockTransport(self))
+        transport = http.Client(transport=http.MockTransport(self))
         return allos.OpenAI(*args, http_client=transport, max_retries=0, **options)
 
 
@@ -195,7 +195,7 @@ def test_an_unknown_host_is_tried_natively_once(server):
 
 def test_other_resources_pass_through_untouched(server):
     client = server.client("chat_completions", base_url="http://elsewhere.test/v1", api_key="k")
-    client.get("/models", cast_to=httpx2.Response)
+    client.get("/models", cast_to=http.Response)
     assert server.last.url == "http://elsewhere.test/v1/models"
 
 
@@ -271,6 +271,6 @@ def test_what_openai_itself_answers_is_not_touched(monkeypatch):
     """A field that our model does not know, or that is odd, reaches the program as it came."""
     body = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": "m"}
     body |= {"output": [{"type": "message", "role": "assistant", "phase": "final", "content": None}], "novel": [1]}
-    transport = httpx2.Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(200, json=body)))
+    transport = http.Client(transport=http.MockTransport(lambda request: http.Response(200, json=body)))
     client = allos.OpenAI(api_key="sk-own", http_client=transport)
     assert client.responses.with_raw_response.create(model="m", input="hi").http_response.json() == body

@@ -2,20 +2,20 @@
 
 import email.utils
 
-import httpx2
 import openai
 import pytest
 import tenacity
+from doors import http
 
 from allos.failures import IncompleteReplyError
 from allos.messages import Choice, Message, Reply
 from allos.retry import Budget, Policy, retry_after
 
-REQUEST = httpx2.Request("POST", "http://service/v1/responses")
+REQUEST = http.Request("POST", "http://service/v1/responses")
 
 
 def status_error(status: int, headers: dict[str, str] | None = None, body: object = None) -> openai.APIStatusError:
-    response = httpx2.Response(status, headers=headers or {}, request=REQUEST)
+    response = http.Response(status, headers=headers or {}, request=REQUEST)
     return openai.APIStatusError("failed", response=response, body=body)
 
 
