@@ -5,7 +5,7 @@
 .SUFFIXES:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-sdk check lint types docs record build clean bench model wheel-test
+.PHONY: help setup run test test-all test-sdk check lint types docs pages record build clean bench model wheel-test
 
 PYTHON := $(shell for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
@@ -49,6 +49,9 @@ types: .venv/group-lint  ## Check the types with mypy, strictly
 
 docs: .venv/group-docs  ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
+
+pages: .venv/allos  ## Write the generated parts of the documentation anew
+	$(BIN)/python tools/pages.py
 
 record: .venv/group-test  ## Record the cassettes anew from real servers on this machine
 	$(BIN)/python tools/record.py $(ARGS_RECORD)

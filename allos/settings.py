@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from allos import endpoints
 from allos.endpoints import Endpoint, Table, clean_base_url, clean_key, config_folder, line_of, read_toml, split_model
 from allos.errors import ConfigurationError, KeyMissing
-from allos.messages import Wire
+from allos.messages import OutputFormat, Wire
 
 __all__ = ["Settings", "Target", "load", "official", "resolve", "split_model"]
 
@@ -385,12 +385,18 @@ class _Resolution:
             settings.timeout,
             settings.max_retries,
             settings.system,
-            {name: value for name in _SAMPLING if (value := getattr(settings, name)) is not None},
+            self._options(),
             settings.on_unsupported,
             (*self._notices, *self._why),
             tuple(self._notices),
             self._withheld,
         )
+
+    def _options(self) -> dict[str, Any]:
+        """What every request says unless its caller says otherwise."""
+        settings = self._settings
+        said = {name: value for name in _SAMPLING if (value := getattr(settings, name)) is not None}
+        return {**said, "format": OutputFormat("json_object")} if settings.format == "json" else said
 
     def _wire(self, endpoint: Endpoint) -> Literal["auto", "chat", "responses"]:
         """The wire that is asked for; who names the generic provider means Chat Completions by it."""

@@ -181,6 +181,18 @@ async def test_a_stream_that_is_let_go_closes_its_connection(mock_door, wire):
         gc.enable()
 
 
+async def test_a_json_format_in_the_settings_holds_for_every_request(mock_door, wire, monkeypatch):
+    def server(request):
+        sent.append(answers.body(request))
+        return answers.answer(request, "{}")
+
+    sent = []
+    monkeypatch.setenv("ALLOS_FORMAT", "json")
+    await mock_door(server, wire=wire).chat("hi")
+    form = sent[0]["response_format"] if wire == "chat" else sent[0]["text"]["format"]
+    assert form == {"type": "json_object"}
+
+
 async def test_settings_and_arguments_reach_the_request(mock_door, wire, monkeypatch):
     sent = []
 
