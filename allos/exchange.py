@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from allos.adapters import ADAPTERS
-from allos.errors import Unsupported
+from allos.errors import Incomplete, Unsupported
 from allos.messages import Note, Reply, Request, Wire
 from allos.settings import Target
 from allos.wire import chat, dialect, responses
 from allos.wire.answer import CODECS, Answer, read_whole
 from allos.wire.fault import dig
+from allos.wire.names import RESPONSE_FIELDS
 from allos.wire.repair import Watch, as_stream, dated, repaired
 
 __all__ = [
@@ -76,9 +77,24 @@ class Exchange:
         return self.dump(reply)
 
     def dump(self, reply: Reply) -> dict[str, Any]:
-        """A reply as the JSON object of the API that was asked."""
-        made: dict[str, Any] = CODECS[self.receipt.asked].dump_reply(dated(reply), request=self.request)
+        """A reply as the JSON object of the API that was asked; what that API can't say is noted on the receipt."""
+        made: dict[str, Any] = CODECS[self.receipt.asked].dump_reply(
+            dated(self.told(reply)), request=self.request, notes=self.receipt.notes
+        )
         return made
+
+    def told(self, reply: Reply) -> Reply:
+        """The reply as the API asked can tell it: without fields whose names mean something else there.
+
+        Raises `Incomplete` for an answer that the service is still working on, which Chat Completions doesn't know.
+        """
+        if self.receipt.asked == self.receipt.spoken:
+            return reply
+        if self.receipt.asked == "chat":
+            if reply.choices and reply.finish_reason is None:
+                raise Incomplete(f"it is still {reply.extra.get('status', 'unfinished')!r}", reply=reply)
+            return reply
+        return replace(reply, extra={name: said for name, said in reply.extra.items() if name not in RESPONSE_FIELDS})
 
     def translation(self, *, think_tags: bool = False) -> StreamTranslation:
         """A translator for this call's stream."""
@@ -92,6 +108,7 @@ class StreamTranslation:
     """
 
     def __init__(self, exchange: Exchange, *, think_tags: bool = False) -> None:
+        self._exchange = exchange
         self._answer = Answer(exchange.receipt.spoken, think_tags=think_tags)
         self._codec = CODECS[exchange.receipt.asked]
         self._encoder = self._codec.Encoder(request=exchange.request)
@@ -118,7 +135,11 @@ class StreamTranslation:
     def end(self) -> bytes:
         """The translated end of the stream. A cut stream raises and is never completed."""
         payloads = [payload for delta in self._answer.end() for payload in self._encoder.feed(delta)]
-        payloads += self._encoder.end(self._answer.reply)
+        reply = self._answer.reply
+        assert reply is not None  # `end` returned
+        payloads += self._encoder.end(self._exchange.told(reply))
+        if len(reply.choices) > 1 and self._exchange.receipt.asked == "responses":
+            self._exchange.receipt.notes.append(Note("left out", "choices", "a Response holds one answer"))
         for payload in payloads:
             if isinstance(payload.get("response"), dict):
                 self.final = payload["response"]
@@ -167,7 +188,8 @@ class Guard:
         if self._answer.is_body:
             self._exchange.receipt.notes.append(Note("repaired", "stream", "the server sent one JSON body"))
             self.final = repaired(self._exchange.receipt.spoken, reply.raw, reply) or reply.raw
-            return as_stream(self._exchange.receipt.spoken, reply)
+            asked = CODECS[self._exchange.receipt.asked].load_request(self._exchange.asked_body)
+            return as_stream(self._exchange.receipt.spoken, reply, asked)
         if self._watch.repairs:
             said = f"{self._watch.repairs} events lacked or misused fields of the API"
             self._exchange.receipt.notes.append(Note("repaired", "stream", said))

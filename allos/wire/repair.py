@@ -13,15 +13,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from allos.messages import Delta, Reply, Wire
+from allos.messages import Delta, Reply, Request, Wire
 from allos.wire import chat, responses, sse
+from allos.wire.chat.reasoning import LIST_FIELDS
 from allos.wire.chat.replies import dump_finish, dump_usage, load_usage
 from allos.wire.collect import deltas
 
 __all__ = ["Watch", "as_stream", "dated", "repaired"]
 
 _FINISHES = ("stop", "length", "tool_calls", "content_filter", "function_call")
-_SAID = ("role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio")
+_SAID = ("role", "content", "refusal", "tool_calls", "function_call", "annotations")
+_PASSED = frozenset(("audio", *LIST_FIELDS))  # of these the server's own pieces pass; told again they would be doubled
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _RESPONSE: Mapping[str, Any] = {
     "id": str,
@@ -39,10 +41,10 @@ def dated(reply: Reply) -> Reply:
     return reply if reply.created is not None else replace(reply, created=int(time.time()))
 
 
-def as_stream(wire: Wire, reply: Reply) -> bytes:
-    """A whole reply as the bytes of a stream, for servers that answer a stream request with plain JSON."""
+def as_stream(wire: Wire, reply: Reply, request: Request | None = None) -> bytes:
+    """A whole reply as the bytes of the stream that `request` asked for, for servers that answer with plain JSON."""
     codec: Any = chat if wire == "chat" else responses
-    encoder = codec.Encoder()
+    encoder = codec.Encoder(request=request)
     payloads = [payload for delta in deltas(dated(reply)) for payload in encoder.feed(delta)]
     payloads += encoder.end(reply)
     return b"".join(codec.frame(payload) for payload in payloads) + bytes(codec.TAIL)
@@ -104,6 +106,7 @@ def _is_choice(choice: Any) -> bool:
     message = choice.get("message")
     return (
         choice.get("finish_reason") in _FINISHES
+        and isinstance(choice.get("logprobs"), (Mapping, type(None)))
         and isinstance(message, Mapping)
         and message.get("role") == "assistant"
         and isinstance(message.get("content"), (str, type(None)))
@@ -160,8 +163,8 @@ class Watch:
 
     def _event(self, event: sse.Event) -> bytes:
         found: list[Delta] = self._decoder.feed(event)
-        if event.data.strip() == "[DONE]":
-            return b""  # said at the end, when the answer has turned out to be whole
+        if event.data.strip() == "[DONE]":  # said at the end, when the answer has turned out to be whole
+            return self._late_finish(found)
         if not self._mends:
             return sse.dump(event.data, event.name)
         data = json.loads(event.data)
@@ -181,6 +184,14 @@ class Watch:
             self._encoder.feed(delta)
         self._unsaid.clear()
         return [payload for delta in found for payload in self._encoder.feed(delta)]
+
+    def _late_finish(self, found: list[Delta]) -> bytes:
+        """The finish reason of a stream that gave none, told where the stream says that it is whole."""
+        if not self._mends or not any(delta.finish_reason for delta in found):
+            return b""
+        self.repairs += 1
+        payloads = self._said(found) if self._always else []  # else all but the finish reason has been passed on
+        return self._frame(self._chunk({}, found, payloads))
 
     def end(self) -> Reply:
         """The reply that the stream made; `tail` is then what is left to send."""
@@ -219,6 +230,8 @@ class Watch:
             return False
         delta = choice.get("delta")
         if not isinstance(delta, dict) or not isinstance(delta.get("content"), (str, type(None))):
+            return False
+        if not isinstance(choice.get("logprobs"), (dict, type(None))):
             return False
         if choice.get("finish_reason", "stop") not in (None, *_FINISHES) or "finish_reason" not in choice:
             return False
@@ -282,6 +295,8 @@ class Watch:
 def _join(entry: dict[str, Any], choice: Mapping[str, Any]) -> None:
     """Add a payload's choice to that of the chunk: texts and lists grow, the rest is set."""
     for key, value in choice["delta"].items():
+        if key in _PASSED:
+            continue
         old = entry["delta"].get(key)
         grows = (isinstance(old, str) and isinstance(value, str) and key != "role") or isinstance(old, list)
         entry["delta"][key] = old + value if grows and key in ("content", "refusal", "tool_calls") else value

@@ -28,6 +28,7 @@ class Encoder:
 
     Text and reasoning are complete when another part begins; tool calls may stay open beside each other.
     Items are completed in the order of the output.
+    Of several choices the one that begins is written: a Response holds no more.
     """
 
     def __init__(self, *, request: Request | None = None) -> None:
@@ -36,10 +37,17 @@ class Encoder:
         self._number = 0
         self._items: list[Growing] = []
         self._output: list[Payload] = []  # the items that are done
+        self._choice: int | None = None
+        self._split: set[int] = set()  # parts that go on in a second item, so that no item holds their final form
         self._at: dict[int, Growing] = {}  # index of a part → the item that it grows in
 
     def feed(self, delta: Delta) -> list[Payload]:
         """The events that a delta makes."""
+        if delta.choice != self._choice:
+            if self._choice is not None:
+                return []
+            if _kind(delta) is not None:
+                self._choice = delta.choice
         item = self._at.get(delta.index)
         if type(item) is Message and not item.finished and item.can_add(delta):
             return [item.add_text(delta)]
@@ -50,6 +58,8 @@ class Encoder:
 
         Details that only the reply has (annotations, encrypted reasoning) are put into the parts still open.
         """
+        chosen = [choice for choice in reply.choices if choice.index == self._choice]
+        reply = replace(reply, choices=tuple(chosen) or reply.choices)
         if reply.finish_reason == "error":
             return self.fail("the model stopped with an error", reply=reply)
         events = [*self._start(reply), *self._settle(reply)]
@@ -109,6 +119,10 @@ class Encoder:
         item = self._at.get(delta.index)
         if delta.part is not None and item is not None and (self._is_done(item) or item.index != delta.index):
             return  # the final form of what has been completed already
+        if item is not None and self._is_done(item):
+            if not _says_more(delta):
+                return  # probabilities of tokens that made no text
+            self._split.add(delta.index)
         if not isinstance(item, kind) or self._is_done(item):
             if delta.part is not None:
                 delta = _as_growth(delta)
@@ -119,7 +133,7 @@ class Encoder:
                 self._items.append(item)
             self._at[delta.index] = item
         yield from item.grow(delta)
-        if delta.part is not None and item.index == delta.index:
+        if delta.part is not None and item.index == delta.index and delta.index not in self._split:
             item.settle(delta.part)
         yield from self._close()
 
@@ -149,7 +163,7 @@ class Encoder:
             return
         for index, part in zip(known, parts, strict=False):
             item = self._at[index]
-            if not self._is_done(item) and item.index == index:
+            if not self._is_done(item) and item.index == index and index not in self._split:
                 item.settle(part)
         after = known[-1] + 1 if known else 0
         for index, part in enumerate(parts[len(known) :], after):
@@ -166,6 +180,11 @@ def _kind(delta: Delta) -> type[Growing] | None:
     if delta.text or delta.refusal or delta.annotations or delta.logprobs or isinstance(part, (Text, Refusal)):
         return Message
     return Whole if part is not None and dump_output([part], status="completed") else None
+
+
+def _says_more(delta: Delta) -> bool:
+    """Whether a delta adds more than probabilities."""
+    return delta != Delta(logprobs=delta.logprobs, index=delta.index, choice=delta.choice)
 
 
 def _as_growth(delta: Delta) -> Delta:

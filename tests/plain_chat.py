@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-FOLDER = Path(os.environ.get("ALLOS_RECORDINGS") or Path(__file__).parents[3] / "shared" / "recordings")
+FOLDER = Path(os.environ.get("ALLOS_RECORDINGS") or Path(__file__).parents[2] / "shared" / "recordings")
 FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks")
 WORDS = {"eos": "stop", "eos_token": "stop", "function_call": "tool_calls", "max_tokens": "length"}
 
@@ -87,6 +87,7 @@ def whole(body: dict[str, Any]) -> dict[str, Any]:
                 "text": text(message),
                 "reasoning": thought(message),
                 "refusal": message.get("refusal") or "",
+                "spoken": (message.get("audio") or {}).get("transcript") or "",
                 "calls": calls,
                 "finish": finish(word, bool(calls)),
             }
@@ -96,31 +97,48 @@ def whole(body: dict[str, Any]) -> dict[str, Any]:
 
 def streamed(body: str) -> dict[str, Any]:
     """What a stream says: its pieces simply put together."""
+    told = pieces(chunks(body))
+    for entry in told["choices"]:
+        entry["finish"] = finish(entry["finish"], bool(entry["calls"]))
+    return told
+
+
+def pieces(payloads: list[Any]) -> dict[str, Any]:
+    """What these chunks say, put together one by one; the finish is None until a chunk names one."""
     found: dict[int, dict[str, Any]] = {}
     counts: dict[str, Any] = {}
-    for chunk in chunks(body):
+    for chunk in payloads:
         counts |= {key: value for key, value in (chunk.get("usage") or {}).items() if value is not None}
         for choice in chunk.get("choices") or ():
-            start = {"text": "", "reasoning": "", "refusal": "", "calls": {}, "finish": None}
+            start = {"text": "", "reasoning": "", "refusal": "", "spoken": "", "calls": {}, "finish": None}
             entry = found.setdefault(choice["index"], start)
             delta = choice["delta"]
             entry["text"] += text(delta)
             entry["reasoning"] += thought(delta)
             entry["refusal"] += delta.get("refusal") or ""
+            entry["spoken"] += (delta.get("audio") or {}).get("transcript") or ""
             for call in delta.get("tool_calls") or ():
                 key = call.get("index", len(entry["calls"]))
                 old = entry["calls"].get(key, ("", "", ""))
-                piece = call["function"]
+                kind = "custom" if "custom" in call else "function"
+                piece = call[kind]
                 entry["calls"][key] = (
                     old[0] or call.get("id") or "",
                     old[1] or piece.get("name") or "",
-                    old[2] + (piece.get("arguments") or ""),
+                    old[2] + (piece.get("arguments" if kind == "function" else "input") or ""),
                 )
             entry["finish"] = entry["finish"] or choice.get("finish_reason")
     for entry in found.values():
         entry["calls"] = list(entry["calls"].values())
-        entry["finish"] = finish(entry["finish"], bool(entry["calls"]))
     return {"choices": [found[index] for index in sorted(found)], "usage": usage(counts)}
+
+
+def first_to_speak(body: str) -> int:
+    """The place among the choices of the one that says something first."""
+    choices = [choice for chunk in chunks(body) for choice in chunk.get("choices") or ()]
+    speaks = ("content", "refusal", "tool_calls", "audio", *FIELDS)
+    first = next((c["index"] for c in choices if any(c["delta"].get(name) for name in speaks)), 0)
+    return sorted({choice["index"] for choice in choices}).index(first)
 
 
 def said(reply: Any) -> dict[str, Any]:
@@ -133,11 +151,13 @@ def said(reply: Any) -> dict[str, Any]:
         def joined(kind: str, parts: Any = parts, kinds: Any = kinds) -> str:
             return "".join(part.text for part, name in zip(parts, kinds, strict=True) if name == kind)
 
+        thoughts = [part for part, name in zip(parts, kinds, strict=True) if name == "Reasoning"]
         choices.append(
             {
                 "text": joined("Text"),
-                "reasoning": joined("Reasoning"),
+                "reasoning": "".join(part.text or "\n".join(part.summary) for part in thoughts),
                 "refusal": joined("Refusal"),
+                "spoken": "".join(part.transcript or "" for part in parts if type(part).__name__ == "Audio"),
                 "calls": [(call.id, call.name, call.arguments) for call in choice.message.tool_calls],
                 "finish": choice.finish_reason,
             }
