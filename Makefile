@@ -5,7 +5,8 @@
 .SUFFIXES:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-sdk check lint types docs pages record build clean bench model wheel-test
+.PHONY: help setup run test test-all test-sdk test-ecosystem check lint types docs pages record build clean bench model
+.PHONY: wheel-test
 
 PYTHON := $(shell for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
@@ -37,6 +38,9 @@ test-all:  ## Run the tests on Python 3.11, 3.12 and 3.13, where they are found
 
 test-sdk: .venv/allos  ## Run the tests that touch the SDK with the oldest release of it that is supported
 	scripts/test-sdk
+
+test-ecosystem: .venv/allos  ## Run other packages (agents, tracing, ...) on our clients, each in its own environment
+	scripts/test-ecosystem
 
 check: lint types test test-sdk docs wheel-test  ## Everything that must be green: lint, types, tests, docs, oldest SDK, wheel
 
