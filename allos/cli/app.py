@@ -49,6 +49,13 @@ class App(click.Group):
         ctx.allow_interspersed_args = True
         return click.Command.parse_args(self, ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C passes as `click.Abort`, before click writes an empty line for it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.Abort from None
+
     def _command_place(self, ctx: click.Context, args: list[str]) -> int | None:
         _, words, _ = self.make_parser(ctx).parse_args(args=list(args))
         place = len(args) - len(words)

@@ -37,6 +37,8 @@ def call(arguments: Sequence[str]) -> int:
         return int(app.main(list(arguments), prog_name="allos", standalone_mode=False) or 0)
     except (KeyboardInterrupt, click.Abort):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C doesn't wait for anything
+        if sys.stderr is not None and sys.stderr.isatty():
+            terminal.say("")  # the terminal has written ^C, and the shell's prompt begins a line of its own
         return INTERRUPTED
     except terminal.ReaderGone:
         return 0

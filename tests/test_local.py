@@ -1,0 +1,317 @@
+"""The embedded model: a real server inside the process, started once, quiet, and for this process only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doors import AsyncDoor, Door, SyncDoor, asked
+
+from allos import AsyncClient, AsyncOpenAI, Client, OpenAI, local, weights
+from allos.errors import ConfigurationError
+
+QUESTION = "What is the capital of France?"
+
+
+def _weights() -> dict[str, Path]:
+    try:
+        return {model.name: model.path for model in weights.models()}
+    except ConfigurationError:  # a user without a home
+        return {}
+
+
+WEIGHTS = _weights()  # those of the person who runs the tests, before each test has a home of its own
+
+
+@pytest.fixture
+def have() -> Callable[[str], None]:
+    """`have(model)` brings the weights into the test's home, or skips the test where they or the engine are missing."""
+
+    def bring(name: str) -> None:
+        if find_spec("xllamacpp") is None:
+            pytest.skip('the engine is not installed: pip install "allos[local]"')
+        if not (name in WEIGHTS and WEIGHTS[name].is_file()):
+            pytest.skip(f"the weights are not here: allos local pull {name}")
+        path = weights.find(name).path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(WEIGHTS[name])
+
+    return bring
+
+
+@pytest.fixture
+def small(have: Callable[[str], None]) -> None:
+    have(weights.DEFAULT)
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A Python of its own, with the test's home and in development mode, so that nothing is left open unseen."""
+    command = [sys.executable, "-X", "dev", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, **{"check": False, **options}
+    )
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("way", ["whole", "stream"])
+async def test_both_clients_are_answered_over_both_apis(small: None, colour: str, wire: str, way: str) -> None:
+    door: Door = (
+        SyncDoor(Client("local", wire=wire)) if colour == "sync" else AsyncDoor(AsyncClient("local", wire=wire))
+    )
+    reply = await asked(door, QUESTION, streamed=way == "stream", max_tokens=30, temperature=0)
+    await door.close()
+    assert "Paris" in reply.text
+    assert reply.finish_reason == "stop"
+    assert reply.model == weights.DEFAULT
+    assert reply.usage is not None
+    assert reply.usage.output_tokens
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("way", ["whole", "stream"])
+async def test_the_drop_in_is_answered_over_both_apis(small: None, colour: str, wire: str, way: str) -> None:
+    given: dict[str, Any] = {"model": "any", "temperature": 0, "stream": way == "stream"}
+    said = [{"role": "user", "content": QUESTION}]
+    if wire == "chat":
+        given |= {"messages": said, "max_tokens": 30}
+    else:
+        given |= {"input": said, "max_output_tokens": 30}
+    if colour == "sync":
+        with OpenAI(provider="local", model=weights.DEFAULT) as client:
+            call = client.chat.completions.create if wire == "chat" else client.responses.create
+            answer: Any = call(**given)
+            answer = list(answer) if way == "stream" else answer
+    else:
+        async with AsyncOpenAI(provider="local", model=weights.DEFAULT) as other:
+            acall = other.chat.completions.create if wire == "chat" else other.responses.create
+            answer = await acall(**given)
+            answer = [event async for event in answer] if way == "stream" else answer
+    assert "Paris" in _text(answer, wire)
+
+
+def _text(answer: Any, wire: str) -> str:
+    if isinstance(answer, list):
+        if wire == "chat":
+            return "".join(chunk.choices[0].delta.content or "" for chunk in answer if chunk.choices)
+        answer = answer[-1].response
+    return str(answer.choices[0].message.content if wire == "chat" else answer.output_text)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("options", [[], ["-p", "local", "--no-stream"], ["-p", "local", "--wire", "responses"]])
+def test_the_command_answers_and_says_nothing_else(small: None, options: list[str]) -> None:
+    ran = run("-m", "allos", *options, "-t", "0", "--max-tokens", "30", QUESTION)
+    assert ran.returncode == 0
+    assert "Paris" in ran.stdout
+    assert ran.stderr == ("" if options else "No provider is set and no API key was found; using the embedded model.\n")
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_program_ends_cleanly_and_quietly(small: None, stopped: bool) -> None:
+    code = f"""
+import allos, os, sys, threading
+client = allos.Client("local")
+print(client.chat({QUESTION!r}, temperature=0, max_tokens=30).text)
+stream = client.stream("Count to a hundred.")
+next(stream)  # and it is left unread
+print(os.environ["OMP_WAIT_POLICY"])
+{"allos.local._stop()" if stopped else ""}
+"""
+    ran = run("-c", code)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "Paris" in ran.stdout
+    assert ran.stdout.endswith("passive\n")
+
+
+@pytest.mark.live
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_mid_answer_ends_the_command_at_once(small: None, number: signal.Signals, status: int) -> None:
+    command = [sys.executable, "-m", "allos", "-p", "local", "--max-tokens", "1500", "Tell me a very long story."]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        came = os.read(process.stdout.fileno(), 4096)
+        process.send_signal(number)
+        rest, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (status, b"")
+    assert came
+    assert (came + rest).endswith(b"\n")
+
+
+@pytest.mark.live
+def test_it_is_started_once_and_shared_by_all_threads(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    local._stop()
+    launched: list[Path] = []
+    launch = local._launch
+    monkeypatch.setattr(local, "_launch", lambda path, row: launched.append(path) or launch(path, row))
+    gate = threading.Barrier(8)
+
+    def start(_: int) -> local.LocalServer:
+        gate.wait()
+        return local.start()
+
+    with ThreadPoolExecutor(8) as threads:
+        servers = list(threads.map(start, range(8)))
+    assert len(launched) == 1
+    assert all(server is servers[0] for server in servers)
+    assert local.start(WEIGHTS[weights.DEFAULT]) is servers[0], "the same file by its path is the same model"
+
+
+@pytest.mark.live
+def test_several_threads_are_answered_at_once(small: None) -> None:
+    with Client("local") as client, ThreadPoolExecutor(6) as threads:
+        replies = list(threads.map(lambda _: client.chat(QUESTION, max_tokens=12, temperature=0), range(6)))
+    assert all("Paris" in reply.text for reply in replies)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("key", [None, "sk-guessed"])
+def test_nobody_else_is_answered(small: None, key: str | None) -> None:
+    server = local.start()
+    assert server.base_url.startswith("http://127.0.0.1:")
+    headers = {"Content-Type": "application/json"} | ({} if key is None else {"Authorization": f"Bearer {key}"})
+    request = urllib.request.Request(f"{server.base_url}/chat/completions", b'{"messages": []}', headers)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=10)
+    caught.value.close()
+    assert caught.value.code == 401
+    assert server.api_key not in repr(server)
+    assert len(server.api_key) > 30
+
+
+@pytest.mark.live
+def test_it_starts_again_after_it_was_stopped(small: None) -> None:
+    first = local.start()
+    local._stop()
+    with Client("local") as client:
+        assert "Paris" in client.chat(QUESTION, max_tokens=30, temperature=0).text
+    assert local.start().api_key != first.api_key
+
+
+@pytest.mark.live
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_has_a_server_of_its_own_and_leaves_the_parents_alone(small: None) -> None:
+    code = f"""
+import os, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of fork and threads
+from allos import Client, local
+mine = local.start()
+child = os.fork()
+answer = Client("local").chat({QUESTION!r}, temperature=0, max_tokens=30).text
+if child == 0:
+    os._exit(0 if "Paris" in answer and local.start().base_url != mine.base_url else 1)
+print(answer, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), local.start() == mine)
+"""
+    ran = run("-c", code)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.endswith(" 0 True\n")
+
+
+@pytest.mark.live
+def test_its_context_is_the_one_it_was_trained_on(small: None) -> None:
+    import openai
+
+    with Client("local", max_retries=0) as client, pytest.raises(openai.BadRequestError, match="too long") as caught:
+        client.chat("word " * 3000, max_tokens=4)
+    assert "2048" in str(caught.value)
+
+
+@pytest.mark.live
+def test_a_damaged_model_is_one_clear_line(small: None, tmp_path: Path) -> None:
+    file = tmp_path / "damaged.gguf"
+    with WEIGHTS[weights.DEFAULT].open("rb") as whole:
+        file.write_bytes(whole.read(100_000))
+    ran = run("-m", "allos", "-p", "local", "-m", str(file), "hi")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith(f"Error: llama.cpp can't load the model '{file}'")
+    assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("way", ["whole", "stream"])
+async def test_a_tool_is_really_called_and_its_result_is_used(have: Callable[[str], None], wire: str, way: str) -> None:
+    model = "qwen2.5-coder-1.5b"  # the smallest that makes something of a result
+    have(model)
+    called: list[str] = []
+
+    def get_weather(city: str) -> str:
+        """The weather in a city."""
+        called.append(city)
+        return "Rain, 11 degrees"
+
+    door = SyncDoor(Client("local", model, wire=wire, timeout=120))
+    question = "Use the tool: what is the weather in Paris?"
+    reply = await asked(door, question, streamed=way == "stream", tools=[get_weather], max_tokens=100, temperature=0)
+    await door.close()
+    local._stop()  # it is large
+    assert called == ["Paris"]
+    assert "11" in reply.text
+    assert reply.finish_reason == "stop"
+
+
+ENGINE = """
+import os
+
+at_import = os.environ.get("OMP_WAIT_POLICY")
+
+class CommonParams:
+    def __init__(self):
+        self.model = self.sampling = self
+
+class Server:
+    def __init__(self, params):
+        print(at_import, params.hostnames, params.port)
+        raise RuntimeError("No.")
+"""
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "passive"), ("active", "active")])
+def test_threads_that_wait_are_told_to_sleep_before_the_engine_is_imported(
+    tmp_path: Path, given: str | None, expected: str
+) -> None:
+    (tmp_path / "xllamacpp.py").write_text(ENGINE)
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    paths = os.pathsep.join([str(tmp_path), str(Path(local.__file__).parents[1])])
+    environment = {**os.environ, "PYTHONPATH": paths} | ({} if given is None else {"OMP_WAIT_POLICY": given})
+    if given is None:
+        environment.pop("OMP_WAIT_POLICY", None)
+    ran = run("-c", "from allos import local; local.start('./m.gguf')", env=environment, cwd=tmp_path)
+    assert ran.stdout == f"{expected} ['127.0.0.1'] 0\n"
+    assert "ConfigurationError: llama.cpp can't load the model" in ran.stderr
+
+
+@pytest.fixture
+def any_model(tmp_path: Path) -> str:
+    file = tmp_path / "any.gguf"
+    file.write_bytes(b"GGUF")
+    return str(file)
+
+
+def test_a_missing_engine_names_the_command_that_gets_it(any_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(ConfigurationError, match=r'is not installed\. Install it with: pip install "allos\[local\]"$'):
+        local.start(any_model)
+
+
+def test_an_engine_that_cannot_be_loaded_says_why(any_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name == "xllamacpp":
+                raise ImportError("libgomp.so.1: cannot open shared object file", name="xllamacpp.core")
+
+    monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(ConfigurationError, match=r"libgomp\.so\.1"):
+        local.start(any_model)
