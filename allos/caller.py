@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import openai
+from pydantic import SecretStr
 
-from allos import settings
+from allos import keys, settings
 from allos.adapters import ADAPTERS, Adapter, no_key
 from allos.errors import BadData, Unsupported, UnsupportedWarning, WireError
 from allos.failures import from_break, from_status, from_transport, from_wire, too_quiet
@@ -42,7 +43,7 @@ class Caller:
         model: str | None = None,
         *,
         base_url: str | None = None,
-        api_key: str | None = None,
+        api_key: str | SecretStr | None = None,
         wire: Literal["auto", "chat", "responses"] | None = None,
         timeout: float | None = None,
         max_retries: int | None = None,
@@ -52,6 +53,8 @@ class Caller:
         env_file: str | None = None,
         http_client: Any = None,
     ) -> None:
+        if isinstance(api_key, str):
+            api_key = SecretStr(api_key) if api_key else None  # a traceback with local variables shows it no more
         given: dict[str, Any] = {
             "provider": provider,
             "model": model,
@@ -70,13 +73,16 @@ class Caller:
         budget = _budgets.setdefault(self.target.base_url, Budget())
         self._policy = Policy(self.target.max_retries, on_retry=on_retry, budget=budget)
         self._lock = threading.Lock()
+        keys.watch_logs()
         self._prepare()
 
     def _prepare(self) -> None:
         """Set up what a colour keeps for itself."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.target.endpoint.alias!r}, {self.target.model!r})"
+        target = self.__dict__.get("target")  # a tool may show a client whose making failed
+        where = "" if target is None else f"{target.endpoint.alias!r}, {target.model!r}"
+        return f"{type(self).__name__}({where})"
 
     def __getstate__(self) -> dict[str, Any]:
         if self._http_client is not None:

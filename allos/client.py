@@ -12,6 +12,7 @@ from typing import Any, Self
 import openai
 import tenacity
 
+from allos import redirects
 from allos.adapters import no_key, sdk_arguments
 from allos.caller import Caller, model_names, naming
 from allos.failures import is_missing_model
@@ -122,7 +123,7 @@ class Client(Caller):
         with self._lock:
             if self._sdk_client is None or self._sdk_owner != os.getpid():  # sockets are not shared after a fork
                 self._start_local()
-                self._sdk_client = openai.OpenAI(**sdk_arguments(self.target), http_client=self._http_client)
+                self._sdk_client = redirects.OpenAI(**sdk_arguments(self.target), http_client=self._http_client)
                 self._sdk_owner = os.getpid()
             return self._sdk_client
 
@@ -240,7 +241,7 @@ class AsyncClient(Caller):
         if self.target.base_url is None:
             await asyncio.to_thread(self._start_local)
         if loop not in self._sdk_clients:
-            self._sdk_clients[loop] = openai.AsyncOpenAI(**sdk_arguments(self.target), http_client=self._http_client)
+            self._sdk_clients[loop] = redirects.AsyncOpenAI(**sdk_arguments(self.target), http_client=self._http_client)
         return self._sdk_clients[loop]
 
     async def _ask(self, request: Request) -> Reply:

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import openai
 
-from allos import settings
+from allos import keys, settings
 from allos.adapters import NO_KEY, no_key, sdk_arguments
 from allos.errors import ConfigurationError, Unsupported, UnsupportedWarning, WireError
 from allos.exchange import (
@@ -44,6 +44,7 @@ from allos.failures import (
     too_quiet,
 )
 from allos.messages import Wire
+from allos.redirects import AsyncWithinOrigin, WithinOrigin
 from allos.settings import Target
 from allos.state import Sessions, StateError, open_store
 from allos.transport import HTTP, transport_errors
@@ -291,6 +292,7 @@ class _Shared:
 
     def _settle(self) -> None:
         """Say None for no admin key again: the empty one kept the SDK from taking that of the environment."""
+        keys.watch_logs()
         if self.admin_api_key == "":
             self.admin_api_key = None
 
@@ -373,7 +375,7 @@ def _started(target: Target) -> Target:
     return target.reached(server.base_url, server.api_key, server.model)
 
 
-class OpenAI(_Shared, openai.OpenAI):
+class OpenAI(_Shared, WithinOrigin, openai.OpenAI):
     """The official client, on any endpoint.
 
     `OpenAI("groq")` or `ALLOS_PROVIDER=groq` sends every call to that endpoint; with neither it goes where
@@ -428,11 +430,11 @@ class OpenAI(_Shared, openai.OpenAI):
         route: _Route = call.route
         try:
             response = super()._send_request(request, stream=stream, **kwargs)
-            if response.is_error or not call.exchange.stream:
+            if not (response.is_success and call.exchange.stream):
                 content = response.read()
         except transport_errors() as error:
             raise _sharpened(error, route) from error
-        if response.is_error:
+        if not response.is_success:
             switched = route.switched(
                 call, openai.APIStatusError("", response=response, body=content.decode("utf-8", "replace"))
             )
@@ -447,7 +449,7 @@ class OpenAI(_Shared, openai.OpenAI):
         return _made(response, call, content if made is None else json.dumps(made).encode())
 
 
-class AsyncOpenAI(_Shared, openai.AsyncOpenAI):
+class AsyncOpenAI(_Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
     """`OpenAI` for asynchronous programs: `openai.AsyncOpenAI` on any endpoint."""
 
     def __init__(
@@ -497,11 +499,11 @@ class AsyncOpenAI(_Shared, openai.AsyncOpenAI):
         route: _Route = call.route
         try:
             response = await super()._send_request(request, stream=stream, **kwargs)
-            if response.is_error or not call.exchange.stream:
+            if not (response.is_success and call.exchange.stream):
                 content = await response.aread()
         except transport_errors() as error:
             raise _sharpened(error, route) from error
-        if response.is_error:
+        if not response.is_success:
             switched = route.switched(
                 call, openai.APIStatusError("", response=response, body=content.decode("utf-8", "replace"))
             )

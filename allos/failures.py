@@ -15,6 +15,7 @@ from typing import Any
 
 import openai
 
+from allos import keys
 from allos.errors import BadData, Incomplete, ServerFault, WireError
 from allos.messages import Reply
 from allos.settings import Target
@@ -49,7 +50,6 @@ _QUOTA = re.compile(
 _NO_ROUTE = re.compile(
     r"^$|not found$|page not found|cannot post|no route|unknown (url|route|path)|web page|^(\w+ )?/\S*$", re.IGNORECASE
 )
-_SECRET = re.compile(r"\b(?:sk|gsk|xai|pplx|nvapi|hf|key|tok)[-_][A-Za-z0-9_\-*.]{6,}", re.IGNORECASE)
 
 
 class IncompleteReplyError(openai.APIError):
@@ -115,6 +115,8 @@ def _remade(error: openai.APIStatusError, text: str) -> openai.APIStatusError:
 def _next_step(error: openai.APIStatusError, fault: Fault, target: Target) -> str:
     endpoint, status = target.endpoint, error.status_code
     place = f" See {endpoint.keys_page}." if endpoint.keys_page else ""
+    if 300 <= status < 400:
+        return _redirect_hint(error.response)
     if status in (401, 403):
         host = error.response.request.url.host
         if target.api_key is None:
@@ -136,6 +138,13 @@ def _next_step(error: openai.APIStatusError, fault: Fault, target: Target) -> st
     if status >= 500:
         return "The service failed; try again later or use another endpoint."
     return ""
+
+
+def _redirect_hint(response: Any) -> str:
+    place = _plain(response.headers.get("location", ""))
+    if "://" not in place:
+        return "It redirects without an end. Is the base URL right?"
+    return f"It redirects to {place}, and nothing was sent there. If you trust that place, make it the base URL."
 
 
 def _base_url_hint(target: Target) -> str:
@@ -272,7 +281,7 @@ def _masked(text: str, target: Target) -> str:
     key = target.api_key.get_secret_value() if target.api_key is not None else ""
     if len(key) > 3:
         text = text.replace(key, "***")
-    return _SECRET.sub("***", text)
+    return keys.masked(text)
 
 
 def _plain(url: str) -> str:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from allos import endpoints
+from allos import endpoints, keys
 from allos.endpoints import Endpoint, Table, clean_base_url, clean_key, config_folder, line_of, read_toml, split_model
 from allos.errors import ConfigurationError, KeyMissing
 from allos.messages import OutputFormat, Wire
@@ -60,6 +60,9 @@ class Target:
     why: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     withheld: str | None = None
+
+    def __post_init__(self) -> None:
+        keys.remember(self.api_key)
 
     @cached_property
     def is_openai(self) -> bool:
