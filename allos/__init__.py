@@ -109,7 +109,11 @@ __all__ = [
 
 
 def chat(messages: Any, *, provider: str | None = None, model: str | None = None, **options: Any) -> Reply:
-    """A model's whole answer to a text or to messages: `Client(provider, model).chat(messages, …)` in one call."""
+    """A model's whole answer to a text or to messages: `Client(provider, model).chat(messages, …)` in one call.
+
+    `options` are the keywords of `Client.chat`. Raises what `Client` and `Client.chat` raise.
+    For more than a question now and then keep a `Client`, which keeps its connection.
+    """
     from allos.client import Client
 
     with Client(provider, model) as client:

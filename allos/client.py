@@ -29,8 +29,19 @@ class Client(Caller):
     """Asks a model on any endpoint.
 
     `provider` is an alias such as "groq", or "openai" (Responses API) or "chat_completions" with a `base_url`;
-    without one the settings decide, see `allos config`. `timeout` is in seconds.
-    Usable from several threads, picklable, and a context manager that closes its connections.
+    without one the settings decide, see `allos config`. `model` is the model of every call that names none, and
+    `system` stands before every conversation that has no other.
+    `api_key` goes to that address only. `wire` forces an API, `env_file` names a `.env` to read.
+    `timeout` is the longest time without a byte, in seconds (600 where nothing is set), `max_retries` how often a
+    failed request is tried again (2); `on_retry` is called before each wait with an `allos.retry.Attempt`.
+    `on_unsupported` is what becomes of a field that the endpoint can't take: "warn", "error" or "ignore".
+    `http_client` is an `openai.DefaultHttpxClient` of the caller's own, who closes it.
+
+    `target` tells where calls go and why. Usable from several threads and after a fork, picklable, and a context
+    manager that closes its connections.
+
+    Raises `ConfigurationError` for an argument or setting that can't be used, and `KeyMissing` where the endpoint
+    needs a key and none is known.
     """
 
     _sdk_client: openai.OpenAI | None = None
@@ -57,12 +68,16 @@ class Client(Caller):
     ) -> Reply:
         """The model's whole answer.
 
+        `messages` is a text, a `Message`, an OpenAI-style dict of either API, or several of those.
         Python functions in `tools` are run and their results handed back, for at most `max_steps` requests;
-        a schema (pydantic model, type or JSON schema) gives `reply.parsed`.
-        Other keywords are request fields of `allos.messages.Request` or go to the service as they are.
+        a `Tool` or a dict is only described, and its calls come back in `reply.tool_calls`. `tool_choice` is "auto",
+        "none", "required" or the name of a tool. `max_tokens` bounds the answer, in tokens.
+        A `schema` (pydantic model, type or JSON schema) gives `reply.parsed`.
+        Other keywords are request fields of `allos.Request` or go to the service as they are, as `extra` does.
 
         Raises `openai.APIError` and its family for what the service or the network does, `IncompleteReplyError`
-        among them for a cut answer, and `Unsupported` for what the API spoken can't say.
+        among them for a cut answer, `Unsupported` for what the API spoken can't say, `ParseError` for an answer that
+        does not fit the schema, and `ConfigurationError` for messages or tools that are none.
         """
         talk = self._talk(messages, _given(locals()))
         while True:
@@ -98,7 +113,10 @@ class Client(Caller):
         return Stream(self, self._talk(messages, _given(locals())))
 
     def models(self) -> list[str]:
-        """The names of the models that the endpoint offers, in its order."""
+        """The names of the models that the endpoint offers, in its order.
+
+        Raises `openai.APIError` and its family; a service without such a list is an `openai.NotFoundError`.
+        """
         return tenacity.Retrying(**self._policy.options())(self._list_models)
 
     def close(self) -> None:
@@ -163,7 +181,10 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 class AsyncClient(Caller):
-    """`Client` for asynchronous programs; usable from several event loops."""
+    """`Client` for asynchronous programs: the same arguments, with `await`; usable from several event loops.
+
+    `stream` gives an `AsyncStream` and is not awaited itself. Tools may be `async def`; plain ones run in threads.
+    """
 
     def _prepare(self) -> None:
         self._sdk_clients = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI]()

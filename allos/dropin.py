@@ -65,7 +65,9 @@ _receipts_lock = threading.Lock()
 def receipt(response: Any) -> Receipt | None:
     """What happened to the call that this object came from: a completion, a response, a stream or a raw response.
 
-    The last 4,096 calls of the process are remembered; None for an older one or one that Allos had no part in.
+    It names endpoint, address and model, the API that was `asked` and the one that was `spoken`, and in `notes` what
+    was left out, changed or repaired. The last 4,096 calls of the process are remembered; None for an older one or
+    one that Allos had no part in.
     """
     for found in (
         getattr(response, "_request_id", None),
@@ -385,6 +387,10 @@ class OpenAI(_Shared, WithinOrigin, openai.OpenAI):
     `wire` forces the API to speak, `model` replaces the model of every call, `on_unsupported` says what happens to
     a field that the endpoint can't take ("warn", "error" or "ignore"), `state` is the file in which responses and
     conversations are kept where the endpoint keeps none. `allos.receipt(response)` tells what was done to a call.
+
+    Raises what `openai.OpenAI` raises; a field that can't be translated is an `openai.BadRequestError` with `param`
+    and `code`, as from a server. The constructor raises `ConfigurationError` for a provider or address that can't be,
+    and `KeyMissing` where the provider needs a key and none is known.
     """
 
     def __init__(

@@ -46,6 +46,10 @@ class Endpoint:
     """One row of the table. None means: not known, so the standard form is used.
 
     `base_url` may hold a `{placeholder}`, and is None for the embedded model, which has no address until it runs.
+    `key_variables` are the environment variables of its key, the first that is set counting; `other_names` what else
+    `provider` may say for it. `chat` and `responses` say which APIs it has, `prefers` which of them is spoken, and
+    `stateful` whether it keeps responses. `models` are names of models of your own and what they are called there.
+    `models_as_of` is the month in which `default_model` was looked up, `origin` where the row stands.
     `host_variables` are those of the `base_url_variables` that hold only a host: its scheme, port and path are
     then taken from `base_url`.
     """
@@ -181,9 +185,11 @@ _registered: dict[str, dict[str, Any]] = {}
 
 
 def register(alias: str, **row: Any) -> Endpoint:
-    """Add an endpoint for this process, or change some keys of a known one.
+    """Add an endpoint for this process, or change some keys of a known one, and return its row.
 
     The keys are those of `endpoints.toml`: `base_url`, `key_variables`, `prefers`, `quirks`, ...
+    It holds for clients that are made afterwards.
+    Raises `ConfigurationError` for a key or a value that can't be.
     """
     _check(alias, row, "register()", "")
     _registered[alias] = merged(_registered.get(alias, {}), row)

@@ -143,7 +143,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool gave back for one call."""
+    """What a tool gave back for one call: the parts are mostly one `Text`, and images or files where it gave such."""
 
     call_id: str
     parts: tuple[Part, ...] = ()
@@ -265,7 +265,10 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """The form that the answer must have: "text", "json_object", or "json_schema" with its schema."""
+    """The form that the answer must have: "text", "json_object", or "json_schema" with its schema.
+
+    `schema` is a JSON schema as a dict, `name` what the service calls it, `strict` whether it must fit exactly.
+    """
 
     kind: str = "text"
     name: str | None = None
@@ -277,7 +280,13 @@ class OutputFormat:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Everything that either API can be asked. None means: not said, so the service decides."""
+    """Everything that either API can be asked. None means: not said, so the service decides.
+
+    `instructions` are those of the Responses API, which stand beside the messages. `max_tokens` and `top_logprobs`
+    are counts, `temperature` and `top_p` the numbers that the APIs know, `stop` the texts that end an answer, `n` how
+    many answers. `max_tokens_field` and `include_usage` keep how a wire said what it said: the name of the limit,
+    and whether a stream counts its tokens. `extra` holds fields that have no name here, under the wire's own keys.
+    """
 
     messages: tuple[Message, ...] = ()
     model: str | None = None
