@@ -164,7 +164,7 @@ class Decoder:
         """The final object, with what the events said where it is silent."""
         reply = replace(
             reply,
-            id=reply.id or seen.id,
+            id=seen.id or reply.id,  # as the head said: some services give another one with every event
             model=reply.model or seen.model,
             created=seen.created if reply.created is None else reply.created,
             raw=body,

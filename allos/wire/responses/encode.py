@@ -16,6 +16,7 @@ from allos.wire.responses.reply import dump_response, outcome
 __all__ = ["TAIL", "Encoder", "frame"]
 
 TAIL = b""
+_CODES = ("server_error", "rate_limit_exceeded", "invalid_prompt")  # of a failed Response, that fit any failure
 
 
 def frame(payload: Mapping[str, Any]) -> bytes:
@@ -75,6 +76,7 @@ class Encoder:
         """The events that report an error in mid-stream; a tool call that had not ended is not shown.
 
         The words stand twice in the first event: the SDK raises only for an `error` object.
+        That event has the code as it is; the Response after it may only have one of the reference's.
         """
         events = list(self._start(reply))
         error = {"code": code or "server_error", "message": message}
@@ -84,7 +86,7 @@ class Encoder:
             self._named(reply or self._head),
             self._request,
             status="failed",
-            error=error,
+            error={**error, "code": code if code in _CODES else "server_error"},
             output=[*self._output, *shown],
         )
         return [*events, self._emit("response.failed", response=response)]

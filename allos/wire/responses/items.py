@@ -228,8 +228,8 @@ def dump_output(
 def _tie(part: Part) -> JSON | None:
     """What parts of one message item have in common; None for parts that are an item by themselves."""
     if isinstance(part, (Text, Refusal)) or (isinstance(part, Audio) and part.transcript is not None):
-        tie: JSON = part.extra.get("item", {})
-        return tie
+        tie = part.extra.get("item")
+        return tie if isinstance(tie, Mapping) else {}
     return None
 
 

@@ -208,7 +208,7 @@ def _dump_message(message: Message, notes: list[Note] | None) -> Iterable[dict[s
         notes.append(Note("left out", "messages.name", f"messages have no name on {API}"))
     if message.role == "assistant":
         items = dump_output(message.parts, notes=notes)
-        return [{**item, **message.extra} if item["type"] == "message" else item for item in items]
+        return [{**item, **message.extra} if item.get("type") == "message" else item for item in items]
     if message.role == "tool":
         return [_dump_tool_part(part) for part in message.parts]
     return [{"type": "message", "role": message.role, "content": dump_content(message.parts), **message.extra}]
