@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.responses import ResponseStreamEvent
-from plain_responses import payloads, recordings
+from plain_responses import events as payloads
+from recorded import each
 from test_responses import json_values, replies, without_ids
 
 from allos.errors import AllosError, BadData, Incomplete, ServerFault
@@ -29,7 +30,7 @@ TERMINAL = ("response.completed", "response.incomplete")
 
 def is_good_stream(record: dict[str, Any]) -> bool:
     """A stream that ends well; those that report an error have a test of their own."""
-    if not record["streaming"] or record["response"]["status"] != 200:
+    if record["api"] != "responses" or not record["streaming"] or record["response"]["status"] != 200:
         return False
     return any(payload.get("type") in TERMINAL for payload in payloads(record["response"]["body"]))
 
@@ -55,7 +56,7 @@ def decode(*events: Any, think_tags: bool = False) -> Reply:
 # Recorded streams
 
 
-@pytest.mark.parametrize("record", recordings(is_good_stream))
+@pytest.mark.parametrize("record", each(is_good_stream))
 def test_a_recorded_stream_collected_equals_the_whole_that_it_ends_with(record: dict[str, Any]) -> None:
     events = payloads(record["response"]["body"])
     found, reply = read([record["response"]["body"].encode()])
@@ -73,7 +74,7 @@ def test_a_recorded_stream_collected_equals_the_whole_that_it_ends_with(record: 
     assert (collected.id, collected.model) == (reply.id, reply.model)
 
 
-@pytest.mark.parametrize("record", recordings(is_good_stream))
+@pytest.mark.parametrize("record", each(is_good_stream))
 def test_the_deltas_say_what_the_recorded_events_say(record: dict[str, Any]) -> None:
     found, _ = read([record["response"]["body"].encode()])
     said = {"response.output_text.delta": "", "response.refusal.delta": "", "response.reasoning_text.delta": ""}
@@ -100,14 +101,14 @@ def splits(data: bytes) -> Iterable[list[bytes]]:
     yield [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
-@pytest.mark.parametrize("record", recordings(is_good_stream))
+@pytest.mark.parametrize("record", each(is_good_stream))
 def test_any_split_of_the_bytes_gives_the_same_deltas(record: dict[str, Any]) -> None:
     data = record["response"]["body"].encode()
     whole = read([data])
     assert all(read(pieces) == whole for pieces in splits(data))
 
 
-@pytest.mark.parametrize("record", recordings(is_good_stream))
+@pytest.mark.parametrize("record", each(is_good_stream))
 def test_a_recorded_stream_cut_before_its_end_is_never_a_reply(record: dict[str, Any]) -> None:
     full = read([record["response"]["body"].encode()])[1]
     decoder = responses.Decoder()
@@ -128,12 +129,12 @@ def test_a_recorded_stream_cut_before_its_end_is_never_a_reply(record: dict[str,
 
 
 def is_faulty(record: dict[str, Any]) -> bool:
-    if not record["streaming"] or record["response"]["status"] != 200:
+    if record["api"] != "responses" or not record["streaming"] or record["response"]["status"] != 200:
         return False
     return any(event.get("type") in ("error", "response.failed") for event in payloads(record["response"]["body"]))
 
 
-@pytest.mark.parametrize("record", recordings(is_faulty))
+@pytest.mark.parametrize("record", each(is_faulty))
 def test_an_error_in_a_recorded_stream_comes_in_the_servers_words(record: dict[str, Any]) -> None:
     body = record["response"]["body"]
     with pytest.raises(ServerFault) as caught:
@@ -273,7 +274,7 @@ def is_plain_stream(record: dict[str, Any]) -> bool:
     return is_good_stream(record) and kinds_of(record) <= {"message", "reasoning", "function_call"}
 
 
-@pytest.mark.parametrize("record", recordings(is_plain_stream))
+@pytest.mark.parametrize("record", each(is_plain_stream))
 def test_every_recorded_stream_written_again_says_the_same(record: dict[str, Any]) -> None:
     found, reply = read([record["response"]["body"].encode()])
     request = Request(extra={"service_tier": None})

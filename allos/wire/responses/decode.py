@@ -10,7 +10,7 @@ from typing import Any
 from allos.errors import BadData, Incomplete, ServerFault
 from allos.messages import Delta, Message, Part, Reply, Text, ToolCall
 from allos.wire.collect import Collector, whole_part
-from allos.wire.responses.items import dump_output, load_output
+from allos.wire.responses.items import dump_output, load_output, objects
 from allos.wire.responses.reply import fault, finish, load_head, load_reply, split_thinking
 from allos.wire.sse import Event
 from allos.wire.think import ThinkSplitter
@@ -60,7 +60,8 @@ class Decoder:
         payload = self._payload(event)
         if payload is None:
             return []
-        kind = payload.get("type") or event.name
+        kind = payload.get("type")
+        kind = kind if kind and isinstance(kind, str) else event.name
         handler = _HANDLERS.get(kind)
         if handler is None:
             return self._other(kind, event.name, payload)
@@ -233,10 +234,10 @@ class Decoder:
         index = self._slot(payload, _place(payload))
         text = _words(payload)
         self._grown.add(index)
-        logprobs = payload.get("logprobs")
+        logprobs = objects(payload.get("logprobs")) or None
         if self._splitter is not None and self._splitter[0] == index - 1:
             return self._split(*self._splitter[1].feed(text), index)
-        return [Delta(text, index=index, logprobs=tuple(logprobs) if logprobs and isinstance(logprobs, list) else None)]
+        return [Delta(text, index=index, logprobs=logprobs)]
 
     def _split(self, thought: str, text: str, index: int) -> list[Delta]:
         deltas = []

@@ -20,6 +20,7 @@ __all__ = [
     "load_content",
     "load_output",
     "load_result",
+    "objects",
     "rest",
 ]
 
@@ -184,11 +185,12 @@ def _load_text(part: JSON, tie: JSON | None = None) -> Text:
     extra = rest(part, "text", "annotations", "logprobs")
     if extra.get("type") in _TEXTS:
         del extra["type"]
-    logprobs = _objects(part.get("logprobs")) or None
-    return Text(_text(part.get("text")), _objects(part.get("annotations")), logprobs, {**extra, **(tie or {})})
+    logprobs = objects(part.get("logprobs")) or None
+    return Text(_text(part.get("text")), objects(part.get("annotations")), logprobs, {**extra, **(tie or {})})
 
 
-def _objects(values: object) -> tuple[JSON, ...]:
+def objects(values: object) -> tuple[JSON, ...]:
+    """The objects in a list; empty where it is none."""
     return tuple(value for value in values if isinstance(value, Mapping)) if isinstance(values, list) else ()
 
 
@@ -263,7 +265,7 @@ def dump_output_part(part: Part, *, whole: bool = True) -> dict[str, Any]:
 def dump_logprobs(logprobs: Iterable[JSON]) -> list[dict[str, Any]]:
     """Tokens with their probabilities; `bytes` and `top_logprobs` are required here and optional on Chat."""
     return [
-        {**_token(entry), "top_logprobs": [_token(other) for other in entry.get("top_logprobs") or ()]}
+        {**_token(entry), "top_logprobs": [_token(other) for other in objects(entry.get("top_logprobs"))]}
         for entry in logprobs
     ]
 
