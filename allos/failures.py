@@ -62,7 +62,7 @@ class IncompleteReplyError(openai.APIError):
 
 def is_quota(error: openai.APIStatusError) -> bool:
     """Whether the service says that credit or quota is used up, so that waiting does not help."""
-    fault = dig(error.body)
+    fault = _said(error)
     return (
         error.status_code == 402
         or fault.code in _QUOTA_CODES
@@ -73,7 +73,7 @@ def is_quota(error: openai.APIStatusError) -> bool:
 
 def is_missing_model(error: openai.APIStatusError) -> bool:
     """Whether the service says that it has no such model."""
-    fault = dig(error.body)
+    fault = _said(error)
     return fault.code in ("model_not_found", "model_decommissioned") or (
         error.status_code in (400, 404, 422) and bool(_NO_MODEL.search(fault.message))
     )
@@ -84,27 +84,29 @@ def is_missing_route(error: openai.APIStatusError) -> bool:
     return (
         error.status_code in (404, 405, 501)
         and not is_missing_model(error)
-        and bool(_NO_ROUTE.search(dig(error.body).message) or error.status_code in (405, 501))
+        and bool(_NO_ROUTE.search(_said(error).message) or error.status_code in (405, 501))
     )
+
+
+def _said(error: openai.APIStatusError) -> Fault:
+    """What the error's body says, from the whole of it where it was read: the SDK keeps only what is under `error`."""
+    whole = dig(error.response.text) if error.response.is_error and error.response.is_closed else Fault("")
+    return whole if whole.message else dig(error.body)
 
 
 def from_status(error: openai.APIStatusError, target: Target) -> openai.APIStatusError:
     """The same error with the server's words and the next step in its text."""
-    response = error.response
-    raw: Any = error.body
-    if raw is None and response.is_closed and response.is_stream_consumed:
-        raw = response.text
-    fault = dig(raw)
-    url = _plain(str(response.request.url))
+    fault = _said(error)
+    url = _plain(str(error.response.request.url))
     words = _masked(fault.message or "no explanation", target)
-    text = f"{_service(target)} answered {response.status_code} at {url}: {words}"
+    text = f"{_service(target)} answered {error.response.status_code} at {url}: {words}"
     if hint := _next_step(error, fault, target):
         text += f"\n{hint}"
     return _remade(error, text[:499])
 
 
 def _remade(error: openai.APIStatusError, text: str) -> openai.APIStatusError:
-    fault = dig(error.body)
+    fault = _said(error)
     made = type(error)(text, response=error.response, body=error.body)
     made.code = made.code or fault.code
     made.type = made.type or fault.type
@@ -237,14 +239,14 @@ def from_wire(error: WireError, target: Target, response: Any) -> openai.APIErro
         return IncompleteReplyError(text, response.request, reply=error.reply)
     if isinstance(error, ServerFault):
         text = f"{name} sent an error at {url}: {_masked(str(error), target)}"
-        return _from_fault(error, text[:499], response)
+        return _from_fault(error, text[:499], target, response)
     assert isinstance(error, BadData)
     hint = f"\n{_base_url_hint(target)}" if "web page" in str(error) else ""
     text = f"{name} sent {_masked(str(error), target)} where an answer was expected, at {url}.{hint}"
     return openai.APIResponseValidationError(response, error.body, message=text[:499])
 
 
-def _from_fault(error: ServerFault, text: str, response: Any) -> openai.APIError:
+def _from_fault(error: ServerFault, text: str, target: Target, response: Any) -> openai.APIError:
     if error.status is None:
         made = openai.APIError(text, response.request, body=error.body)
     else:
@@ -253,6 +255,9 @@ def _from_fault(error: ServerFault, text: str, response: Any) -> openai.APIError
         )(text, response=response, body=error.body)
         made.status_code = error.status
     fault = dig(error.body)
+    if isinstance(made, openai.APIStatusError) and (hint := _next_step(made, fault, target)):
+        made.message = f"{text}\n{hint}"[:499]
+        made.args = (made.message,)
     made.code = made.code or fault.code
     made.type = made.type or fault.type
     if error.reply is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Protocol
 
-from allos.errors import BadData, WireError
+from allos.errors import BadData, Incomplete, WireError
 from allos.messages import Reply, Wire
 from allos.wire import chat, responses, sse
 from allos.wire.collect import deltas
@@ -90,13 +90,21 @@ class Answer:
         if self._start:  # an answer shorter than any beginning that we know
             self._body, self._start = [self._start], b""
         if self._reader is not None:
-            last = self._decode(self._reader.end())
-            if self._failure is not None:
-                raise self._failure
+            last = self._last(self._reader.end())
             self.reply = self._decoder.end()
             return last
         self.reply = CODECS[self._wire].load_reply(read_json(b"".join(self._body or [])), think_tags=self._think_tags)
         return deltas(self.reply)
+
+    def _last(self, events: list[sse.Event]) -> list[Any]:
+        """The deltas of an event that no blank line ended. Broken JSON in it means that the stream was cut."""
+        try:
+            found = self._decode(events)
+            if self._failure is not None:
+                raise self._failure
+        except BadData:
+            raise Incomplete("The stream stopped within an event", reply=self.so_far()) from None
+        return found
 
     def so_far(self) -> Reply:
         """What has come until now; a tool call that has not ended is not in it."""

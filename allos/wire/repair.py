@@ -141,7 +141,10 @@ class Watch:
         self._unsaid: list[Delta] = []  # what the encoder has not been fed, as no event had to be changed yet
         self._mends = mends
         self._always = think_tags
+        self._steady = responses.Steady()
+        self._last: Any = None  # the last response object of a Responses stream that had to be changed
         self._first_id: str | None = None
+        self._entries: dict[tuple[int, str], int] = {}  # choice, field → how many entries of its list have come
         self._calls: dict[int, list[str]] = {}  # choice → ids of its tool calls, by index
         self.repairs = 0
         self.tail = b""
@@ -185,18 +188,27 @@ class Watch:
         self._unsaid.clear()
         return [payload for delta in found for payload in self._encoder.feed(delta)]
 
+    def _indexed(self, choice: int, key: str, value: Any) -> Any:
+        """A list in a delta with the numbers by which the SDK's stream helper puts such lists together."""
+        if not _lacks_index(value):
+            return value
+        first = self._entries.get((choice, key), 0)
+        self._entries[choice, key] = first + len(value)
+        return [{**entry, "index": place} for place, entry in enumerate(value, first)]
+
     def _late_finish(self, found: list[Delta]) -> bytes:
         """The finish reason of a stream that gave none, told where the stream says that it is whole."""
         if not self._mends or not any(delta.finish_reason for delta in found):
             return b""
         self.repairs += 1
         payloads = self._said(found) if self._always else []  # else all but the finish reason has been passed on
-        return self._frame(self._chunk({}, found, payloads))
+        usage = dump_usage(self._decoder.so_far().usage)
+        return self._frame(self._chunk({}, found, payloads) | ({"usage": usage} if usage else {}))
 
     def end(self) -> Reply:
         """The reply that the stream made; `tail` is then what is left to send."""
         reply: Reply = self._decoder.end()
-        self.final = reply.raw if isinstance(reply.raw, dict) else None
+        self.final = self._last or (reply.raw if isinstance(reply.raw, dict) else None)
         self.tail = bytes(self._codec.TAIL)
         if self._wire == "responses" and self._always:
             payloads = self._encoder.end(reply)
@@ -208,15 +220,22 @@ class Watch:
         return bytes(self._codec.frame(payload))
 
     def _response_event(self, event: sse.Event, data: Any, found: Iterable[Delta]) -> bytes:
-        """Events without numbers can't be mended one by one: then the whole stream is written anew."""
-        numbered = isinstance(data, dict) and isinstance(data.get("sequence_number"), int)
+        """Events without numbers or a beginning can't be mended one by one: then the whole stream is written anew."""
+        if not isinstance(data, dict):
+            return b""
         if not self._always and self._first_id is None:
             self._first_id = "seen"
-            self._always = not numbered
-        if not self._always:
-            return sse.dump(event.data, event.name or (str(data.get("type", "")) if isinstance(data, dict) else ""))
-        self.repairs += 1
-        return b"".join(self._frame(payload) for payload in self._said(found))
+            begins = data.get("type") == "response.created" and isinstance(data.get("sequence_number"), int)
+            self._always = not begins
+        if self._always:
+            self.repairs += 1
+            return b"".join(self._frame(payload) for payload in self._said(found))
+        whole = self._decoder.so_far().raw if self.done else None
+        if self._steady.mend(data, whole if isinstance(whole, dict) else None):
+            self.repairs += 1
+            self._last = data.get("response", self._last)
+            return sse.dump(data, event.name or str(data.get("type", "")))
+        return sse.dump(event.data, event.name or str(data.get("type", "")))
 
     def _is_chunk(self, data: dict[str, Any]) -> bool:
         """Whether the SDK's stream helper can take this chunk after those before it."""
@@ -231,6 +250,8 @@ class Watch:
         delta = choice.get("delta")
         if not isinstance(delta, dict) or not isinstance(delta.get("content"), (str, type(None))):
             return False
+        if any(_lacks_index(value) for key, value in delta.items() if value and key != "tool_calls"):
+            return False
         if not isinstance(choice.get("logprobs"), (dict, type(None))):
             return False
         if choice.get("finish_reason", "stop") not in (None, *_FINISHES) or "finish_reason" not in choice:
@@ -243,12 +264,15 @@ class Watch:
         if not isinstance(call, dict) or not isinstance(index := call.get("index"), int) or not 0 <= index <= len(ids):
             return False
         function = call.get("function", call.get("custom"))
-        if not isinstance(function, dict) or not isinstance(function.get("arguments", ""), (str, type(None))):
+        if not isinstance(function, dict):
             return False
-        name = call.get("id")
-        if index < len(ids):
-            return not name or name == ids[index]
-        if not isinstance(name, str) or not name or name in ids or not function.get("name") or not call.get("type"):
+        said, name = function.get("input" if "custom" in call else "arguments", ""), call.get("id")
+        if index < len(ids):  # the SDK's helper puts repeated names together, and takes a null type for one
+            told = name or function.get("name") or ("type" in call and not call["type"])
+            return isinstance(said, (str, type(None))) and not told
+        if not isinstance(said, str) or not function.get("name") or not call.get("type"):
+            return False
+        if not isinstance(name, str) or not name or name in ids:
             return False
         ids.append(name)
         return True
@@ -263,18 +287,19 @@ class Watch:
         }
         made = {**head, **self._encoder.head, "choices": []}
         before = {
-            choice.get("index", 0): choice.get("delta")
+            choice.get("index", 0): choice["delta"]
             for choice in data.get("choices") or []
-            if isinstance(choice, dict)
+            if isinstance(choice, dict) and isinstance(choice.get("delta"), dict)
         }
         entries: dict[int, dict[str, Any]] = {}
 
         def entry(index: int) -> dict[str, Any]:
             old = before.get(index)
-            further = {key: value for key, value in old.items() if key not in _SAID} if isinstance(old, dict) else {}
-            return entries.setdefault(
-                index, {"index": index, "delta": further, "logprobs": None, "finish_reason": None}
-            )
+            if index not in entries:
+                further = {key: value for key, value in old.items() if key not in _SAID} if old else {}
+                further = {key: self._indexed(index, key, value) for key, value in further.items()}
+                entries[index] = {"index": index, "delta": further, "logprobs": None, "finish_reason": None}
+            return entries[index]
 
         for payload in payloads:
             for choice in payload["choices"]:
@@ -290,6 +315,11 @@ class Watch:
         if isinstance(data.get("usage"), dict) or usage is not None:
             made["usage"] = dump_usage(usage or load_usage(data["usage"]))
         return made
+
+
+def _lacks_index(value: Any) -> bool:
+    """Whether the SDK's stream helper can't put this list together with those before it."""
+    return isinstance(value, list) and any(isinstance(entry, dict) and "index" not in entry for entry in value)
 
 
 def _join(entry: dict[str, Any], choice: Mapping[str, Any]) -> None:

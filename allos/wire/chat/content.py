@@ -187,7 +187,8 @@ def _flat(entry: Json) -> Json:
     inner = entry.get("url_citation")
     if entry.get("type") != "url_citation" or not isinstance(inner, Mapping):
         return entry
-    return {"type": "url_citation", **inner, **rest(entry, ("type", "url_citation"))}
+    # `index` only puts the lists of a stream together.
+    return {"type": "url_citation", **inner, **rest(entry, ("type", "url_citation", "index"))}
 
 
 def dump_annotation(entry: Json) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from allos.messages import Audio, Delta, Image, Item, Part, Reasoning, Refusal, Reply, Request, Text, ToolCall
@@ -41,6 +42,7 @@ class Encoder:
             "model": (request.model if request else None) or "",
         }
         self._begun: dict[int, dict[int, set[str]]] = {}  # choice, part -> what of it has been written
+        self._noted: dict[int, Iterator[int]] = {}  # choice -> numbers for its annotations
         self._calls: dict[int, dict[int, int]] = {}  # choice, part -> the tool call's index
 
     @property
@@ -66,7 +68,7 @@ class Encoder:
             said |= self._call(delta.tool_call, delta.choice, delta.index)
             written.add("call")
         if delta.annotations:
-            said["annotations"] = [dump_annotation(entry) for entry in delta.annotations]
+            said["annotations"] = self._annotations(delta.annotations, delta.choice)
             written.add("annotations")
         if delta.part is not None:
             said |= self._part(delta.part, delta.choice, delta.index, written)
@@ -121,8 +123,13 @@ class Encoder:
         if isinstance(part, (Text, Refusal)) and part.text and "text" not in written:
             said["content" if isinstance(part, Text) else "refusal"] = part.text
         if isinstance(part, Text) and part.annotations and "annotations" not in written:
-            said["annotations"] = [dump_annotation(entry) for entry in part.annotations]
+            said["annotations"] = self._annotations(part.annotations, choice)
         return said
+
+    def _annotations(self, found: Iterable[Mapping[str, Any]], choice: int) -> list[dict[str, Any]]:
+        """Annotations with the `index` by which the SDK's stream helper puts lists together."""
+        count = self._noted.setdefault(choice, itertools.count())
+        return [{"index": next(count), **dump_annotation(entry)} for entry in found]
 
     def _chunk(
         self, choice: int, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None, **more: Any

@@ -9,5 +9,16 @@ from allos.wire.responses.decode import Decoder
 from allos.wire.responses.encode import TAIL, Encoder, frame
 from allos.wire.responses.reply import dump_reply, load_reply
 from allos.wire.responses.request import dump_request, load_request
+from allos.wire.responses.steady import Steady
 
-__all__ = ["TAIL", "Decoder", "Encoder", "dump_reply", "dump_request", "frame", "load_reply", "load_request"]
+__all__ = [
+    "TAIL",
+    "Decoder",
+    "Encoder",
+    "Steady",
+    "dump_reply",
+    "dump_request",
+    "frame",
+    "load_reply",
+    "load_request",
+]
