@@ -9,14 +9,13 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from doors import AsyncDoor, Door, SyncDoor, asked
+from embedded import bring
 
 from allos import AsyncClient, AsyncOpenAI, Client, OpenAI, local, weights
 from allos.errors import ConfigurationError
@@ -24,35 +23,10 @@ from allos.errors import ConfigurationError
 QUESTION = "What is the capital of France?"
 
 
-def _weights() -> dict[str, Path]:
-    try:
-        return {model.name: model.path for model in weights.models()}
-    except ConfigurationError:  # a user without a home
-        return {}
-
-
-WEIGHTS = _weights()  # those of the person who runs the tests, before each test has a home of its own
-
-
 @pytest.fixture
-def have() -> Callable[[str], None]:
-    """`have(model)` brings the weights into the test's home, or skips the test where they or the engine are missing."""
-
-    def bring(name: str) -> None:
-        if find_spec("xllamacpp") is None:
-            pytest.skip('the engine is not installed: pip install "allos[local]"')
-        if not (name in WEIGHTS and WEIGHTS[name].is_file()):
-            pytest.skip(f"the weights are not here: allos local pull {name}")
-        path = weights.find(name).path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(WEIGHTS[name])
-
-    return bring
-
-
-@pytest.fixture
-def small(have: Callable[[str], None]) -> None:
-    have(weights.DEFAULT)
+def small() -> Path:
+    """The small model, brought into the test's home; its real place."""
+    return bring(weights.DEFAULT)
 
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -65,7 +39,7 @@ def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.live
 @pytest.mark.parametrize("way", ["whole", "stream"])
-async def test_both_clients_are_answered_over_both_apis(small: None, colour: str, wire: str, way: str) -> None:
+async def test_both_clients_are_answered_over_both_apis(small: Path, colour: str, wire: str, way: str) -> None:
     door: Door = (
         SyncDoor(Client("local", wire=wire)) if colour == "sync" else AsyncDoor(AsyncClient("local", wire=wire))
     )
@@ -80,7 +54,7 @@ async def test_both_clients_are_answered_over_both_apis(small: None, colour: str
 
 @pytest.mark.live
 @pytest.mark.parametrize("way", ["whole", "stream"])
-async def test_the_drop_in_is_answered_over_both_apis(small: None, colour: str, wire: str, way: str) -> None:
+async def test_the_drop_in_is_answered_over_both_apis(small: Path, colour: str, wire: str, way: str) -> None:
     given: dict[str, Any] = {"model": "any", "temperature": 0, "stream": way == "stream"}
     said = [{"role": "user", "content": QUESTION}]
     if wire == "chat":
@@ -110,7 +84,7 @@ def _text(answer: Any, wire: str) -> str:
 
 @pytest.mark.live
 @pytest.mark.parametrize("options", [[], ["-p", "local", "--no-stream"], ["-p", "local", "--wire", "responses"]])
-def test_the_command_answers_and_says_nothing_else(small: None, options: list[str]) -> None:
+def test_the_command_answers_and_says_nothing_else(small: Path, options: list[str]) -> None:
     ran = run("-m", "allos", *options, "-t", "0", "--max-tokens", "30", QUESTION)
     assert ran.returncode == 0
     assert "Paris" in ran.stdout
@@ -119,7 +93,7 @@ def test_the_command_answers_and_says_nothing_else(small: None, options: list[st
 
 @pytest.mark.live
 @pytest.mark.parametrize("stopped", [False, True])
-def test_a_program_ends_cleanly_and_quietly(small: None, stopped: bool) -> None:
+def test_a_program_ends_cleanly_and_quietly(small: Path, stopped: bool) -> None:
     code = f"""
 import allos, os, sys, threading
 client = allos.Client("local")
@@ -138,7 +112,7 @@ print(os.environ["OMP_WAIT_POLICY"])
 @pytest.mark.live
 @pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_mid_answer_ends_the_command_at_once(small: None, number: signal.Signals, status: int) -> None:
+def test_a_signal_in_mid_answer_ends_the_command_at_once(small: Path, number: signal.Signals, status: int) -> None:
     command = [sys.executable, "-m", "allos", "-p", "local", "--max-tokens", "1500", "Tell me a very long story."]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -151,7 +125,7 @@ def test_a_signal_in_mid_answer_ends_the_command_at_once(small: None, number: si
 
 
 @pytest.mark.live
-def test_it_is_started_once_and_shared_by_all_threads(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_started_once_and_shared_by_all_threads(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     local._stop()
     launched: list[Path] = []
     launch = local._launch
@@ -166,11 +140,11 @@ def test_it_is_started_once_and_shared_by_all_threads(small: None, monkeypatch: 
         servers = list(threads.map(start, range(8)))
     assert len(launched) == 1
     assert all(server is servers[0] for server in servers)
-    assert local.start(WEIGHTS[weights.DEFAULT]) is servers[0], "the same file by its path is the same model"
+    assert local.start(small) is servers[0], "the same file by its path is the same model"
 
 
 @pytest.mark.live
-def test_several_threads_are_answered_at_once(small: None) -> None:
+def test_several_threads_are_answered_at_once(small: Path) -> None:
     with Client("local") as client, ThreadPoolExecutor(6) as threads:
         replies = list(threads.map(lambda _: client.chat(QUESTION, max_tokens=12, temperature=0), range(6)))
     assert all("Paris" in reply.text for reply in replies)
@@ -178,7 +152,7 @@ def test_several_threads_are_answered_at_once(small: None) -> None:
 
 @pytest.mark.live
 @pytest.mark.parametrize("key", [None, "sk-guessed"])
-def test_nobody_else_is_answered(small: None, key: str | None) -> None:
+def test_nobody_else_is_answered(small: Path, key: str | None) -> None:
     server = local.start()
     assert server.base_url.startswith("http://127.0.0.1:")
     headers = {"Content-Type": "application/json"} | ({} if key is None else {"Authorization": f"Bearer {key}"})
@@ -192,7 +166,7 @@ def test_nobody_else_is_answered(small: None, key: str | None) -> None:
 
 
 @pytest.mark.live
-def test_it_starts_again_after_it_was_stopped(small: None) -> None:
+def test_it_starts_again_after_it_was_stopped(small: Path) -> None:
     first = local.start()
     local._stop()
     with Client("local") as client:
@@ -202,7 +176,7 @@ def test_it_starts_again_after_it_was_stopped(small: None) -> None:
 
 @pytest.mark.live
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_child_has_a_server_of_its_own_and_leaves_the_parents_alone(small: None) -> None:
+def test_a_forked_child_has_a_server_of_its_own_and_leaves_the_parents_alone(small: Path) -> None:
     code = f"""
 import os, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of fork and threads
@@ -220,7 +194,7 @@ print(answer, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), local.start() 
 
 
 @pytest.mark.live
-def test_its_context_is_the_one_it_was_trained_on(small: None) -> None:
+def test_its_context_is_the_one_it_was_trained_on(small: Path) -> None:
     import openai
 
     with Client("local", max_retries=0) as client, pytest.raises(openai.BadRequestError, match="too long") as caught:
@@ -229,9 +203,9 @@ def test_its_context_is_the_one_it_was_trained_on(small: None) -> None:
 
 
 @pytest.mark.live
-def test_a_damaged_model_is_one_clear_line(small: None, tmp_path: Path) -> None:
+def test_a_damaged_model_is_one_clear_line(small: Path, tmp_path: Path) -> None:
     file = tmp_path / "damaged.gguf"
-    with WEIGHTS[weights.DEFAULT].open("rb") as whole:
+    with small.open("rb") as whole:
         file.write_bytes(whole.read(100_000))
     ran = run("-m", "allos", "-p", "local", "-m", str(file), "hi")
     assert (ran.returncode, ran.stdout) == (2, "")
@@ -241,9 +215,9 @@ def test_a_damaged_model_is_one_clear_line(small: None, tmp_path: Path) -> None:
 
 @pytest.mark.live
 @pytest.mark.parametrize("way", ["whole", "stream"])
-async def test_a_tool_is_really_called_and_its_result_is_used(have: Callable[[str], None], wire: str, way: str) -> None:
+async def test_a_tool_is_really_called_and_its_result_is_used(wire: str, way: str) -> None:
     model = "qwen2.5-coder-1.5b"  # the smallest that makes something of a result
-    have(model)
+    bring(model)
     called: list[str] = []
 
     def get_weather(city: str) -> str:

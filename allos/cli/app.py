@@ -12,13 +12,15 @@ from allos.cli import options
 
 __all__ = ["app"]
 
-# A command's name and the module that holds it under that name. A module is imported when its command is used or
+# A command's name, the module that holds it, and its name there. A module is imported when its command is used or
 # listed, so it keeps its own heavy imports inside its functions.
 COMMANDS: Final = {
-    "config": "allos.cli.config",
-    "local": "allos.cli.local",
-    "models": "allos.cli.models",
-    "providers": "allos.cli.providers",
+    "config": "allos.cli.config:config",
+    "env": "allos.cli.environment:environment",
+    "exec": "allos.cli.execute:execute",
+    "local": "allos.cli.local:local",
+    "models": "allos.cli.models:models",
+    "providers": "allos.cli.providers:providers",
 }
 
 
@@ -37,7 +39,8 @@ class App(click.Group):
         """The command of that name, imported now."""
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command = getattr(import_module(module), name)
         assert isinstance(command, click.Command)
         return command
 

@@ -11,7 +11,7 @@ import click
 
 from allos.cli.terminal import Failed
 
-__all__ = ["as_json", "asking", "connection", "fields", "verbose"]
+__all__ = ["as_json", "asking", "connection", "fields", "model", "place", "verbose"]
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -46,8 +46,8 @@ class _Finite(click.ParamType[float]):
         return number
 
 
-def connection(command: Decorated) -> Decorated:
-    """Add the options that say where to go and how."""
+def place(command: Decorated) -> Decorated:
+    """Add the options that say where to go."""
     return _with(
         command,
         click.option("-p", "--provider", metavar="ALIAS", help="Which service; see `allos providers`."),
@@ -58,11 +58,19 @@ def connection(command: Decorated) -> Decorated:
         click.option(
             "--wire", type=click.Choice(["auto", "responses", "chat"]), help="Which API to speak [default: auto]."
         ),
-        click.option("--timeout", type=_Positive(), metavar="SECONDS", help="How long to wait for the next bytes."),
-        click.option("--max-retries", type=click.IntRange(min=0), metavar="N", help="How often to try again."),
         click.option(
             "--env-file", metavar="FILE", help="Read variables from this .env file too; none is read unasked."
         ),
+    )
+
+
+def connection(command: Decorated) -> Decorated:
+    """Add the options that say where to go and how."""
+    return _with(
+        command,
+        place,
+        click.option("--timeout", type=_Positive(), metavar="SECONDS", help="How long to wait for the next bytes."),
+        click.option("--max-retries", type=click.IntRange(min=0), metavar="N", help="How often to try again."),
     )
 
 
@@ -70,13 +78,14 @@ def asking(command: Decorated) -> Decorated:
     """Add the options that say what to ask for."""
     return _with(
         command,
-        click.option("-m", "--model", metavar="NAME", help="Which model; ALIAS/NAME names the service as well."),
+        model,
         click.option("-s", "--system", metavar="TEXT", help="Instructions that come before the prompt."),
         click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="The longest answer, in tokens."),
         click.option("-t", "--temperature", type=_Finite(), metavar="NUMBER", help="How freely the model chooses."),
     )
 
 
+model = click.option("-m", "--model", metavar="NAME", help="Which model; ALIAS/NAME names the service as well.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Say on standard error what was chosen, and why.")
 

@@ -155,6 +155,20 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return clean_environment(tmp_path)
 
 
+def screen(terminal: int) -> bytes:
+    """All that a process wrote to the other end of a pseudo-terminal, until it closed it."""
+    came = b""
+    with os.fdopen(terminal, "rb", buffering=0) as ours:
+        while True:
+            try:
+                piece = ours.read(4096)
+            except OSError:  # how Linux says that the other end is closed
+                return came
+            if not piece:
+                return came
+            came += piece
+
+
 COMMAND = [sys.executable, "-m", "allos"]
 
 

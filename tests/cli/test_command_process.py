@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from conftest import PATH, Server, chat_stream
+from conftest import PATH, Server, chat_stream, screen
 
 Start = Callable[..., subprocess.Popen[bytes]]
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, terminals and /dev are those of POSIX")
@@ -160,16 +160,7 @@ def test_a_terminal_gets_no_control_characters(start: Start, server: Server) -> 
     ours, theirs = pty.openpty()
     process = start(*to(server), "hi", stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    came = b""
-    while True:
-        try:
-            piece = os.read(ours, 4096)
-        except OSError:  # how Linux says that the other end is closed
-            break
-        if not piece:
-            break
-        came += piece
-    os.close(ours)
+    came = screen(ours)
     assert process.wait(5) == 0
     assert came == b"a\\u001b[31mb\\u001b]0;title\\u0007c\\u202e\r\n"
 
