@@ -8,7 +8,7 @@ from dataclasses import fields as fields_of
 from typing import TYPE_CHECKING, Any
 
 from allos.cli import options, terminal
-from allos.cli.service import connect
+from allos.cli.service import chosen_model, connect
 from allos.messages import Reply, Request, Usage
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def ask(
     request = _request(pairs, max_tokens, temperature)
     terminal.require_output()
     begun = time.monotonic()
-    with connect(flags, verbose=verbose) as client:
+    with connect(flags, verbose=verbose) as client, chosen_model(client, verbose=verbose) as model:
+        request["model"] = model
         if as_json:
             reply = _whole(client, prompt, request, _show_json, streamed=bool(stream))
         elif stream is False:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from allos.retry import Attempt
     from allos.settings import Target
 
-__all__ = ["connect"]
+__all__ = ["chosen_model", "connect"]
 
 NOTEWORTHY_WAIT = 2.0
+LISTED = 8
 
 
 @contextmanager
@@ -38,6 +39,41 @@ def connect(flags: Mapping[str, Any], *, verbose: bool = False) -> Iterator[Clie
             yield client
     except openai.OpenAIError as error:
         raise terminal.Failed(str(error), _status(error)) from error
+
+
+@contextmanager
+def chosen_model(client: Client, *, verbose: bool = False) -> Iterator[str | None]:
+    """The model to ask for where none is named: the only one that the service has.
+
+    None where a model is named already, and where there are several or the service doesn't say: many servers answer
+    without a name. One that doesn't is quoted, with the names that it has.
+    """
+    import openai
+
+    names = _names(client)
+    only = names[0] if len(names) == 1 else None
+    if only is not None and verbose:
+        terminal.say(f"The model is {only!r}, the only one there.")
+    try:
+        yield only
+    except openai.APIStatusError as error:
+        if len(names) < 2 or error.status_code not in (400, 404, 422):
+            raise
+        listed = f"{', '.join(names[:LISTED])}{', …' if len(names) > LISTED else ''}"
+        cause = str(error).partition("\n")[0]
+        raise terminal.Failed(f"{cause}\nNo model was named. Choose one with -m: {listed}.", 2) from error
+
+
+def _names(client: Client) -> list[str]:
+    """What there is to choose from where no model is named."""
+    import openai
+
+    if client.target.model is not None or client.target.base_url is None:
+        return []
+    try:
+        return client.models()
+    except openai.APIError:
+        return []
 
 
 def _introduce(target: Target, verbose: bool) -> None:

@@ -173,6 +173,47 @@ def test_models_lists_what_the_server_has(call: Run, server: Server) -> None:
     assert json.loads(call(*arguments, "--json").out) == ["one", "two"]
 
 
+@pytest.fixture
+def nameless(call: Run, server: Server) -> Run:
+    """Asks the test's server without naming a model."""
+    server.answers[PATH] = chat_reply("Paris")
+    return lambda *options: call("-p", "chat_completions", "--base-url", server.url, "--no-stream", *options, "hi")
+
+
+def test_the_only_model_of_a_server_needs_no_name(nameless: Run, server: Server) -> None:
+    server.answers["/v1/models"] = as_json({"data": [{"id": "tiny"}]})
+    assert nameless() == (0, "Paris\n", "")
+    assert server.requests[-1][2]["model"] == "tiny"
+    assert "'tiny', the only one there" in nameless("-v").err
+
+
+@pytest.mark.parametrize("status", [200, 400, 404])
+def test_where_there_are_several_models_the_server_decides_and_a_refusal_lists_them(
+    nameless: Run, server: Server, status: int
+) -> None:
+    server.answers["/v1/models"] = as_json({"data": [{"id": f"model-{number}"} for number in range(20)]})
+    if status != 200:
+        server.answers[PATH] = as_json({"error": {"message": "you must provide a model parameter"}}, status)
+    ran = nameless()
+    assert not server.requests[1][2].get("model")
+    if status == 200:
+        assert ran == (0, "Paris\n", "")
+        return
+    assert (ran.status, ran.out) == (2, "")
+    assert "you must provide a model parameter\nNo model was named. Choose one with -m: model-0, model-1, " in ran.err
+    assert ran.err.endswith("model-7, ….\n")
+
+
+@pytest.mark.parametrize("answer", [None, as_json({"data": []}), as_json({"error": {"message": "no"}}, 500)])
+def test_a_server_that_does_not_say_what_it_has_is_asked_all_the_same(
+    nameless: Run, server: Server, answer: Any
+) -> None:
+    if answer is not None:
+        server.answers["/v1/models"] = answer
+    assert nameless() == (0, "Paris\n", "")
+    assert not server.requests[-1][2].get("model")
+
+
 def test_a_slow_retry_is_announced(ask: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     server.answers[PATH] = as_json({"error": {"message": "busy"}}, 503, Retry_After="7")
