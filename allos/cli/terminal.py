@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
@@ -30,6 +31,9 @@ __all__ = [
 # What could move the cursor, change the terminal or reorder the text: C0 and C1 controls (newline and tab may
 # stay), bidirectional marks and overrides, and half characters.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+GAP = "  "
 
 
 class Failed(Exception):
@@ -99,9 +103,33 @@ def print_json(data: Any) -> None:
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in columns as wide as they need to be; the first row is the heading."""
+    """Print rows in columns as wide as they need to be; the first row is the heading.
+
+    On a terminal that is too narrow, the columns that don't fit stand on a line of their own below.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print_lines("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    first = _fitting(widths, _columns())
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append(GAP.join(cells[:first]).rstrip())
+        if rest := GAP.join(cells[first:]).rstrip():
+            lines.append(f"{GAP}{GAP}{rest}")
+    print_lines(lines)
+
+
+def _fitting(widths: Sequence[int], columns: int | None) -> int:
+    """How many columns fit side by side: all of them, or as many as leave the rest a line below."""
+    if columns is None or sum(widths) + len(GAP) * (len(widths) - 1) <= columns:
+        return len(widths)
+    return max([1, *(n for n in range(1, len(widths)) if sum(widths[:n]) + len(GAP) * (n - 1) <= columns)])
+
+
+def _columns() -> int | None:
+    """The width of the terminal that standard output is; None where it is something else."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
 
 
 def print_lines(lines: Iterable[str]) -> None:

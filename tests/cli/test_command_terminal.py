@@ -107,6 +107,23 @@ def test_a_table_is_as_wide_as_its_cells(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == "A         B\nlong one  x\ny\n"
 
 
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (17, "A         B    C\nlong one  two  x\ny              z\n"),
+        (15, "A         B\n    C\nlong one  two\n    x\ny\n    z\n"),
+        (3, "A\n    B    C\nlong one\n    two  x\ny\n         z\n"),
+    ],
+)
+def test_a_table_wider_than_the_terminal_goes_on_below(
+    monkeypatch: pytest.MonkeyPatch, columns: int, expected: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stdout", out := Output("utf-8", screen=True))
+    terminal.print_table([("A", "B", "C"), ("long one", "two", "x"), ("y", "", "z")])
+    assert out.bytes.decode() == expected
+
+
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_lost_standard_error_costs_nothing(monkeypatch: pytest.MonkeyPatch, closed: bool) -> None:
     class Broken(io.StringIO):
