@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from allos.client import AsyncClient, AsyncStream, Client, Stream
-    from allos.dropin import AsyncOpenAI, OpenAI, receipt
+    from allos.dropin import AsyncOpenAI, OpenAI
     from allos.endpoints import Endpoint, register
     from allos.errors import AllosError, ConfigurationError, KeyMissing, ParseError, Unsupported, UnsupportedWarning
     from allos.exchange import Receipt
@@ -36,13 +36,14 @@ if TYPE_CHECKING:
         Usage,
         Wire,
     )
+    from allos.receipts import receipt
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "client": ["AsyncClient", "AsyncStream", "Client", "Stream"],
     "endpoints": ["Endpoint", "register"],
-    "dropin": ["AsyncOpenAI", "OpenAI", "receipt"],
+    "dropin": ["AsyncOpenAI", "OpenAI"],
     "errors": ["AllosError", "ConfigurationError", "KeyMissing", "ParseError", "Unsupported", "UnsupportedWarning"],
     "exchange": ["Receipt"],
     "failures": ["IncompleteReplyError"],
@@ -65,6 +66,7 @@ _HOMES = {
         "Usage",
         "Wire",
     ],
+    "receipts": ["receipt"],
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -7,10 +7,10 @@ this module is the only one that touches the SDK's internals; `tests/test_sdk_co
 
 from __future__ import annotations
 
-import collections
 import datetime
 import json
 import os
+import sys
 import threading
 import time
 import uuid
@@ -30,7 +30,6 @@ from allos.exchange import (
     Exchange,
     Guard,
     Receipt,
-    checked_whole,
     error_body,
     plan,
     readable_error,
@@ -44,44 +43,24 @@ from allos.failures import (
     too_quiet,
 )
 from allos.messages import Wire
+from allos.receipts import MARK, answered, came_back
 from allos.redirects import AsyncWithinOrigin, WithinOrigin
 from allos.settings import Target
 from allos.state import Sessions, StateError, open_store
 from allos.transport import HTTP, transport_errors
 from allos.wire.responses import frame as responses_frame
 
-__all__ = ["AsyncOpenAI", "OpenAI", "receipt"]
+__all__ = ["AsyncOpenAI", "OpenAI"]
 
 _OURS = ("ALLOS_PROVIDER", "ALLOS_MODEL", "ALLOS_BASE_URL", "ALLOS_WIRE")
 _ASKED: dict[str, Wire] = {path: wire for wire, path in PATHS.items()}
+_OTHER: dict[Wire, Wire] = {"chat": "responses", "responses": "chat"}
+_NAMES: dict[Wire, str] = {"chat": "Chat Completions", "responses": "Responses"}
+_INSIDE = ("allos", "openai", "functools")
 _NOT_COPIED = {"content-length", "content-encoding", "transfer-encoding", "content-type"}
-_RECEIPTS_KEPT = 4096
 
 _learned: dict[str, Wire] = {}  # base URL → the API that an unknown host turned out to speak
-_receipts: collections.OrderedDict[str, Receipt] = collections.OrderedDict()
-_receipts_lock = threading.Lock()
-
-
-def receipt(response: Any) -> Receipt | None:
-    """What happened to the call that this object came from: a completion, a response, a stream or a raw response.
-
-    It names endpoint, address and model, the API that was `asked` and the one that was `spoken`, and in `notes` what
-    was left out, changed or repaired. The last 4,096 calls of the process are remembered; None for an older one or
-    one that Allos had no part in.
-    """
-    for found in (
-        getattr(response, "_request_id", None),
-        _header(getattr(response, "headers", None)),
-        _header(getattr(getattr(response, "response", None), "headers", None)),
-        _header(getattr(getattr(response, "_response", None), "headers", None)),
-    ):
-        if isinstance(found, str) and found in _receipts:
-            return _receipts[found]
-    return None
-
-
-def _header(headers: Any) -> Any:
-    return headers.get("x-request-id") if headers is not None else None
+_learned_lock = threading.Lock()
 
 
 @dataclass(slots=True)
@@ -93,6 +72,13 @@ class _Call:
     options: Any = None
     served: tuple[int, Any] | None = None
     may_switch: bool = False
+    instead_of: int | None = None  # the status with which the other API of an unknown host was answered
+    is_missing: bool = False  # the host turned out not to have this API
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What was done to the call."""
+        return self.exchange.receipt if self.exchange is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +95,11 @@ class _Route:
         endpoint = self.target.endpoint
         if self.target.wire != "auto":
             return ("chat" if self.target.wire == "chat" else "responses"), False
-        if asked == "chat":
-            return ("chat" if endpoint.chat else "responses"), False
         if endpoint.responses is None:
             learned = _learned.get(str(self.target.base_url))
-            return (learned, False) if learned is not None else ("responses", True)
+            return (learned, False) if learned is not None else (asked, True)
+        if asked == "chat":
+            return ("chat" if endpoint.chat else "responses"), False
         return ("responses" if endpoint.responses and endpoint.prefers == "responses" else "chat"), False
 
     def keeps_state(self, spoken: Wire) -> bool:
@@ -183,41 +169,44 @@ class _Route:
         said = "; ".join(f"{note.what} was left out: {note.reason}" for note in left_out)
         if self.on_unsupported == "error":
             raise Unsupported(said, param=left_out[0].what)
-        warnings.warn(f"{self.target.endpoint.alias}: {said}", UnsupportedWarning, stacklevel=8)
+        _warn(f"{self.target.endpoint.alias}: {said}")
 
     # What came back.
 
     def switched(self, call: _Call, error: openai.APIStatusError) -> _Call | None:
         """The call over the other API, where an unknown host has just shown that it lacks this one."""
-        if not (call.may_switch and call.exchange is not None and is_missing_route(error)):
+        call.is_missing = is_missing_route(error)
+        if not (call.is_missing and call.may_switch and call.exchange is not None):
             return None
-        base = str(self.target.base_url)
-        if base not in _learned:
-            _learned[base] = "chat"
-            warnings.warn(
-                f"{base} has no Responses API (status {error.status_code}); it is spoken to over Chat Completions from "
-                "now on. Set wire='chat' or ALLOS_WIRE=chat to skip the first try.",
-                UnsupportedWarning,
-                stacklevel=8,
-            )
-        return self.travel(call.exchange.receipt.asked, "chat", call.exchange.asked_body, call.options)
+        asked, spoken = call.exchange.receipt.asked, call.exchange.receipt.spoken
+        made = self.travel(asked, _OTHER[spoken], call.exchange.asked_body, call.options)
+        made.instead_of = error.status_code
+        return made
 
-    def whole(self, call: _Call, response: Any, content: bytes) -> Any:
-        """The answer object in the API that was asked; None where the bytes may pass as they are."""
+    def learn(self, call: _Call) -> None:
+        """Remember for this base URL which API answered where the other one was missing."""
+        base = str(self.target.base_url)
+        assert call.exchange is not None  # only calls that were sent are learned from
+        spoken = call.exchange.receipt.spoken
+        with _learned_lock:
+            if _learned.get(base) == spoken:
+                return
+            _learned[base] = spoken
+        _warn(
+            f"{base} has no {_NAMES[_OTHER[spoken]]} API (status {call.instead_of}); it is spoken to over the "
+            f"{_NAMES[spoken]} API from now on. Set wire={spoken!r} or ALLOS_WIRE={spoken} to skip the first try."
+        )
+
+    def whole(self, call: _Call, response: Any, content: bytes) -> bytes:
+        """The bytes of the answer in the API that was asked; the same ones where they may pass as they are."""
         exchange = call.exchange
         assert exchange is not None  # only calls that were sent come back
-        receipt_ = exchange.receipt
-        tags = self.target.endpoint.dialect.think_tags
         try:
-            if receipt_.translated:
-                made: Any = exchange.whole(content, think_tags=tags)
-            else:
-                made = checked_whole(exchange, content, think_tags=tags)
+            answer, is_new = exchange.answer(content, think_tags=self.target.endpoint.dialect.think_tags)
         except WireError as error:
             raise from_wire(error, self.target, response) from None
-        if receipt_.asked == "responses":
-            self.remember(exchange, made if made is not None else json.loads(content))
-        return made
+        self.remember(exchange, answer)
+        return json.dumps(answer).encode() if is_new else content
 
     def remember(self, exchange: Exchange, answer: Mapping[str, Any] | None) -> None:
         """Keep a finished Responses turn where the endpoint keeps none."""
@@ -238,6 +227,14 @@ class _Route:
         error = data["error"] if isinstance(data.get("error"), dict) else data
         error["message"] = from_status(probe, self.target).message
         return json.dumps(data).encode()
+
+
+def _warn(message: str) -> None:
+    """Warn at the line of the program that made the call, however deep in the SDK it is."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _INSIDE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UnsupportedWarning, stacklevel=level)
 
 
 class _Shared:
@@ -313,7 +310,7 @@ class _Shared:
         if call is None:
             return build(options)
         request = build(call.options)
-        request.extensions["allos"] = call
+        request.extensions[MARK] = call
         return request
 
     def _sibling(self, alias: str) -> Any:
@@ -430,7 +427,7 @@ class OpenAI(_Shared, WithinOrigin, openai.OpenAI):
         return self._call(options, partial(super()._build_request, retries_taken=retries_taken))
 
     def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
-        call = request.extensions.get("allos")
+        call = request.extensions.get(MARK)
         if call is None or call.served is not None:
             return super()._send_request(request, stream=stream, **kwargs) if call is None else _served(call, request)
         route: _Route = call.route
@@ -446,13 +443,16 @@ class OpenAI(_Shared, WithinOrigin, openai.OpenAI):
             )
             if switched is not None:
                 again = super()._build_request(switched.options)
-                again.extensions["allos"] = switched
-                return self._send_request(again, stream=stream, **kwargs)
+                again.extensions[MARK] = switched
+                other = self._send_request(again, stream=stream, **kwargs)
+                if not switched.is_missing:
+                    return other
             return _made(response, call, route.readable(response, content))
+        if call.instead_of is not None:
+            route.learn(call)
         if call.exchange.stream:
             return _made(response, call, stream=_SyncFlow(call, response))
-        made = route.whole(call, response, content)
-        return _made(response, call, content if made is None else json.dumps(made).encode())
+        return _made(response, call, route.whole(call, response, content))
 
 
 class AsyncOpenAI(_Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
@@ -495,7 +495,7 @@ class AsyncOpenAI(_Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
         return self._call(options, partial(super()._build_request, retries_taken=retries_taken))
 
     async def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
-        call = request.extensions.get("allos")
+        call = request.extensions.get(MARK)
         if call is None or call.served is not None:
             return (
                 await super()._send_request(request, stream=stream, **kwargs)
@@ -515,13 +515,16 @@ class AsyncOpenAI(_Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
             )
             if switched is not None:
                 again = super()._build_request(switched.options)
-                again.extensions["allos"] = switched
-                return await self._send_request(again, stream=stream, **kwargs)
+                again.extensions[MARK] = switched
+                other = await self._send_request(again, stream=stream, **kwargs)
+                if not switched.is_missing:
+                    return other
             return _made(response, call, route.readable(response, content))
+        if call.instead_of is not None:
+            route.learn(call)
         if call.exchange.stream:
             return _made(response, call, stream=_AsyncFlow(call, response))
-        made = route.whole(call, response, content)
-        return _made(response, call, content if made is None else json.dumps(made).encode())
+        return _made(response, call, route.whole(call, response, content))
 
 
 def _without_place(official: Mapping[str, Any]) -> dict[str, Any]:
@@ -560,11 +563,8 @@ def _made(response: Any, call: _Call, content: bytes | None = None, *, stream: A
     made.history = response.history
     if stream is None:
         made.elapsed = _elapsed(response)
-    if call.exchange is not None:
-        with _receipts_lock:
-            _receipts[made.headers["x-request-id"]] = call.exchange.receipt
-            while len(_receipts) > _RECEIPTS_KEPT:
-                _receipts.popitem(last=False)
+    if call.receipt is not None:
+        came_back(call.receipt, made.headers["x-request-id"])
     return made
 
 
@@ -622,6 +622,7 @@ class _Flow:
         except WireError as error:
             raise from_wire(error, self._target, self._response) from None
         self._call.route.remember(self._exchange, self._flow.final)
+        answered(self._exchange.receipt, self._flow.answer_id)
         return last
 
     def _broken(self, error: Exception) -> Exception:

@@ -13,10 +13,11 @@ from typing import Any
 
 from allos.adapters import ADAPTERS
 from allos.errors import Incomplete, Unsupported
-from allos.messages import Note, Reply, Request, Wire
+from allos.messages import Delta, Note, Reasoning, Reply, Request, Wire
 from allos.settings import Target
 from allos.wire import chat, dialect, responses
-from allos.wire.answer import CODECS, Answer, read_whole
+from allos.wire.answer import CODECS, Answer
+from allos.wire.envelope import is_sealed, seal_items
 from allos.wire.fault import dig
 from allos.wire.names import RESPONSE_FIELDS
 from allos.wire.repair import Watch, as_stream, dated, repaired
@@ -27,12 +28,12 @@ __all__ = [
     "Guard",
     "Receipt",
     "StreamTranslation",
-    "checked_whole",
     "error_body",
     "plan",
     "readable_error",
 ]
 
+_SEALED = "reasoning.encrypted_content"
 PATHS: dict[Wire, str] = {"chat": "/chat/completions", "responses": "/responses"}
 
 
@@ -71,17 +72,43 @@ class Exchange:
         """Whether the program asked for a stream."""
         return bool(self.asked_body.get("stream"))
 
-    def whole(self, body: bytes, *, think_tags: bool = False) -> dict[str, Any]:
-        """The answer in the API that was asked, from the bytes of the one that was spoken. Raises `WireError`."""
-        reply = read_whole(self.receipt.spoken, body, think_tags=think_tags)
-        return self.dump(reply)
+    def answer(self, body: bytes, *, think_tags: bool = False) -> tuple[dict[str, Any], bool]:
+        """The whole answer in the API that was asked, and whether it differs from the bytes that came.
+
+        Those pass as they are where nothing is translated and the SDK's types can hold what they say.
+        Raises `WireError` for what is no answer at all.
+        """
+        wire = self.receipt.spoken
+        read = Answer(wire, think_tags=think_tags)
+        read.feed(body)
+        read.end()
+        reply = read.reply
+        assert reply is not None  # `end` returned
+        data = reply.raw if read.is_body else None
+        if self.receipt.translated:
+            return self.dump(reply), True
+        if data is not None and not self.mends:
+            return data, False
+        made = repaired(wire, None if think_tags else data, reply)
+        if made is None:
+            return data or {}, False
+        self.receipt.notes.append(Note("repaired", "body", "it lacked or misused fields of the API"))
+        return made, True
 
     def dump(self, reply: Reply) -> dict[str, Any]:
         """A reply as the JSON object of the API that was asked; what that API can't say is noted on the receipt."""
         made: dict[str, Any] = CODECS[self.receipt.asked].dump_reply(
             dated(self.told(reply)), request=self.request, notes=self.receipt.notes
         )
+        if self.seals:
+            seal_items(made["output"], _thoughts(reply))
         return made
+
+    @property
+    def seals(self) -> bool:
+        """Whether the program asked to get thoughts that it can hand back, from a service that encrypts none."""
+        asks = self.receipt.asked == "responses" and self.receipt.translated
+        return asks and _SEALED in _included(self.asked_body)
 
     def told(self, reply: Reply) -> Reply:
         """The reply as the API asked can tell it: without fields whose names mean something else there.
@@ -112,6 +139,8 @@ class StreamTranslation:
         self._answer = Answer(exchange.receipt.spoken, think_tags=think_tags)
         self._codec = CODECS[exchange.receipt.asked]
         self._encoder = self._codec.Encoder(request=exchange.request)
+        self._seals = exchange.seals
+        self._thoughts: list[dict[str, Any]] = []  # the reasoning items that have ended
         self.final: dict[str, Any] | None = None
 
     @property
@@ -124,26 +153,43 @@ class StreamTranslation:
         """Whether the end of the answer was seen, so that no more bytes need to be waited for."""
         return self._answer.done
 
+    @property
+    def answer_id(self) -> str | None:
+        """The id under which the program knows the answer, once it has ended."""
+        return str(self.final["id"] if self.final is not None else self._encoder.head["id"])
+
     def so_far(self) -> Reply:
         """What has come until now."""
         return self._answer.so_far()
 
     def feed(self, chunk: bytes) -> bytes:
         """The translated bytes that these complete."""
-        return self._frames(payload for delta in self._answer.feed(chunk) for payload in self._encoder.feed(delta))
+        return self._frames(payload for delta in self._answer.feed(chunk) for payload in self._said(delta))
 
     def end(self) -> bytes:
         """The translated end of the stream. A cut stream raises and is never completed."""
-        payloads = [payload for delta in self._answer.end() for payload in self._encoder.feed(delta)]
+        payloads = [payload for delta in self._answer.end() for payload in self._said(delta)]
         reply = self._answer.reply
         assert reply is not None  # `end` returned
-        payloads += self._encoder.end(self._exchange.told(reply))
+        payloads += self._sealed(self._encoder.end(self._exchange.told(reply)))
         if len(reply.choices) > 1 and self._exchange.receipt.asked == "responses":
             self._exchange.receipt.notes.append(Note("left out", "choices", "a Response holds one answer"))
         for payload in payloads:
             if isinstance(payload.get("response"), dict):
                 self.final = payload["response"]
         return self._frames(payloads) + bytes(self._codec.TAIL)
+
+    def _said(self, delta: Delta) -> list[dict[str, Any]]:
+        return self._sealed(self._encoder.feed(delta))
+
+    def _sealed(self, payloads: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The events, with the thoughts that ended put into their items: the last event shows the same objects."""
+        if self._seals:
+            ended = [event["item"] for event in payloads if event["type"] == "response.output_item.done"]
+            self._thoughts += [item for item in ended if item["type"] == "reasoning"]
+            if ended:
+                seal_items(self._thoughts, _thoughts(self._answer.so_far()))
+        return payloads
 
     def _frames(self, payloads: Iterable[Mapping[str, Any]]) -> bytes:
         return b"".join(self._codec.frame(payload) for payload in payloads)
@@ -171,6 +217,11 @@ class Guard:
     def done(self) -> bool:
         """See `StreamTranslation`."""
         return self._answer.done
+
+    @property
+    def answer_id(self) -> str | None:
+        """See `StreamTranslation`."""
+        return self.final.get("id") if self.final is not None else self._watch.answer_id
 
     def so_far(self) -> Reply:
         """See `StreamTranslation`."""
@@ -216,6 +267,8 @@ def plan(
     if isinstance(source.get("model"), str):
         source["model"] = receipt.model = _model(source["model"], target, notes)
     request = None
+    if asked == "responses":
+        _take_apart(source, spoken, notes)
     if asked == spoken:
         sent = dialect.apply(source, target.endpoint.dialect, spoken, notes)
     else:
@@ -226,6 +279,28 @@ def plan(
         sent = ADAPTERS[spoken].body(request, target, notes)
         request = codec.load_request({**asked_body, "model": source.get("model")})
     return Exchange(receipt, asked_body, sent, request, mends=not target.is_openai)
+
+
+def _take_apart(source: dict[str, Any], spoken: Wire, notes: list[Note]) -> None:
+    """Take out of a Responses request what is between the program and Allos only: sealed thoughts and their wish."""
+    if spoken == "chat":
+        others = [name for name in _included(source) if name != _SEALED]
+        if "include" in source:
+            source["include"] = others or None
+    elif isinstance(items := source.get("input"), list):
+        kept = [item for item in items if not (isinstance(item, Mapping) and is_sealed(item.get("encrypted_content")))]
+        if len(kept) < len(items):
+            source["input"] = kept
+            notes.append(Note("left out", "input.reasoning", "thoughts of a Chat service mean nothing to this one"))
+
+
+def _included(body: Mapping[str, Any]) -> list[Any]:
+    asked = body.get("include")
+    return list(asked) if isinstance(asked, (list, tuple)) else []
+
+
+def _thoughts(reply: Reply) -> list[Reasoning]:
+    return [part for part in reply.message.parts if isinstance(part, Reasoning)] if reply.choices else []
 
 
 def _model(name: str, target: Target, notes: list[Note]) -> str:
@@ -271,23 +346,3 @@ def readable_error(body: bytes, status: int) -> bytes:
     if data is not None:
         made["raw"] = data
     return json.dumps({"error": made}).encode()
-
-
-def checked_whole(exchange: Exchange, body: bytes, *, think_tags: bool = False) -> dict[str, Any] | None:
-    """Looks at a native answer as the guard: None where the bytes can be passed on as they are.
-
-    An answer that the SDK's types can't hold, or a stream where none was asked for, comes back rewritten.
-    Raises `WireError` for what is no answer at all.
-    """
-    wire = exchange.receipt.spoken
-    reply = read_whole(wire, body, think_tags=think_tags)
-    try:
-        data = json.loads(body)
-    except ValueError:  # a stream
-        data = None
-    if data is not None and not exchange.mends:
-        return None
-    made = repaired(wire, None if think_tags else data, reply)
-    if made is not None:
-        exchange.receipt.notes.append(Note("repaired", "body", "it lacked or misused fields of the API"))
-    return made

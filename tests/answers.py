@@ -14,7 +14,7 @@ USAGE = {
         "input_tokens": 7,
         "output_tokens": 3,
         "total_tokens": 10,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens_details": {"reasoning_tokens": 0},
     },
 }
@@ -51,7 +51,7 @@ def results(request: Any) -> dict[str, str]:
     said = body(request)
     if wire_of(request) == "chat":
         return {entry["tool_call_id"]: entry["content"] for entry in said["messages"] if entry["role"] == "tool"}
-    return {entry["call_id"]: entry["output"] for entry in said["input"] if entry["type"] == "function_call_output"}
+    return {entry["call_id"]: entry["output"] for entry in said["input"] if entry.get("type") == "function_call_output"}
 
 
 def whole(wire: str, text: str) -> dict[str, Any]:
@@ -76,6 +76,32 @@ def refusal(wire: str, text: str) -> dict[str, Any]:
     return _response(_message("") | {"content": [{"type": "refusal", "refusal": text}]})
 
 
+def refusal_stream(wire: str, *pieces: str) -> list[str]:
+    """The lines of a stream in which the model declines."""
+    if wire == "chat":
+        deltas: list[dict[str, Any]] = [
+            {"role": "assistant", "content": None},
+            *({"refusal": piece} for piece in pieces),
+        ]
+        lines = [_chunk([{"index": 0, "delta": delta, "finish_reason": None}]) for delta in deltas]
+        return [*lines, _chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}]), "data: [DONE]"]
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    part = {"type": "refusal", "refusal": "".join(pieces)}
+    item = _message("") | {"content": [part]}
+    begun = item | {"content": [], "status": "in_progress"}
+    said: list[dict[str, Any]] = [
+        *_opening(),
+        {"type": "response.output_item.added", "output_index": 0, "item": begun},
+        {"type": "response.content_part.added", **place, "part": part | {"refusal": ""}},
+        *({"type": "response.refusal.delta", **place, "delta": piece} for piece in pieces),
+        {"type": "response.refusal.done", **place, "refusal": part["refusal"]},
+        {"type": "response.content_part.done", **place, "part": part},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": _response(item)},
+    ]
+    return [event(payload | {"sequence_number": number}) for number, payload in enumerate(said)]
+
+
 def calls(wire: str, *calls: tuple[str, str, str]) -> dict[str, Any]:
     """A whole answer that calls tools: (id, name, arguments) each."""
     if wire == "chat":
@@ -98,15 +124,15 @@ def stream(wire: str, *pieces: str) -> list[str]:
     text = "".join(pieces)
     item, part = _message(text), {"type": "output_text", "text": text, "annotations": []}
     said: list[dict[str, Any]] = [
-        {"type": "response.created", "response": _begun()},
+        *_opening(),
         {
             "type": "response.output_item.added",
             "output_index": 0,
             "item": item | {"content": [], "status": "in_progress"},
         },
         {"type": "response.content_part.added", **place, "part": part | {"text": ""}},
-        *({"type": "response.output_text.delta", **place, "delta": piece} for piece in pieces),
-        {"type": "response.output_text.done", **place, "text": text},
+        *({"type": "response.output_text.delta", **place, "delta": piece, "logprobs": []} for piece in pieces),
+        {"type": "response.output_text.done", **place, "text": text, "logprobs": []},
         {"type": "response.content_part.done", **place, "part": part},
         {"type": "response.output_item.done", "output_index": 0, "item": item},
         {"type": "response.completed", "response": _response(item)},
@@ -127,7 +153,7 @@ def call_stream(wire: str, *calls: tuple[str, str, str]) -> list[str]:
         end = [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]
         return [*lines, _chunk(end), _chunk([], usage=USAGE["chat"]), "data: [DONE]"]
     items = [_function_call(*call) for call in calls]
-    said: list[dict[str, Any]] = [{"type": "response.created", "response": _begun()}]
+    said: list[dict[str, Any]] = [*_opening()]
     for index, item in enumerate(items):
         half, place = len(item["arguments"]) // 2, {"item_id": item["id"], "output_index": index}
         started = item | {"arguments": "", "status": "in_progress"}
@@ -178,6 +204,10 @@ def _chunk(choices: list[dict[str, Any]], **more: Any) -> str:
 def _function_call(id: str, name: str, arguments: str) -> dict[str, Any]:
     call = {"call_id": id, "name": name, "arguments": arguments, "status": "completed"}
     return {"type": "function_call", "id": f"fc_{id}", **call}
+
+
+def _opening() -> list[dict[str, Any]]:
+    return [{"type": f"response.{step}", "response": _begun()} for step in ("created", "in_progress")]
 
 
 def _begun() -> dict[str, Any]:

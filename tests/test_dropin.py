@@ -2,6 +2,7 @@
 
 import json
 
+import answers
 import openai
 import pytest
 from doors import http
@@ -48,7 +49,12 @@ class Server:
         return json.loads(self.last.content)
 
     def client(self, *args, **options) -> allos.OpenAI:
-        transport = http.Client(transport=http.MockTransport(self))
+        return self.of(self, *args, **options)
+
+    @staticmethod
+    def of(answer, *args, **options) -> allos.OpenAI:
+        """A client whose requests are answered by a function."""
+        transport = http.Client(transport=http.MockTransport(answer))
         return allos.OpenAI(*args, http_client=transport, max_retries=0, **options)
 
 
@@ -191,6 +197,76 @@ def test_an_unknown_host_is_tried_natively_once(server):
     assert [request.url.path for request in server.requests] == ["/v1/responses", "/v1/chat/completions"]
     client.responses.create(model="m", input="?")
     assert [request.url.path for request in server.requests][2:] == ["/v1/chat/completions"]
+
+
+def test_the_warning_points_at_the_line_of_the_program(server):
+    client = server.client(base_url="http://elsewhere.test/v1", api_key="k")
+    with pytest.warns(allos.UnsupportedWarning) as caught:
+        client.responses.create(model="m", input="?")
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(404, b""), (404, b'{"detail":"Not Found"}'), (405, b"Method Not Allowed"), (501, b"no"), (404, b"<html></html>")],
+)
+def test_an_unknown_host_without_chat_is_spoken_to_over_responses(status, body):
+    _learned.clear()
+    asked = []
+
+    def answer(request):
+        asked.append(request.url.path)
+        if request.url.path.endswith("/chat/completions"):
+            return http.Response(status, content=body)
+        return http.Response(200, json=answers.whole("responses", "Paris."))
+
+    client = Server.of(answer, base_url="http://elsewhere.test/v1", api_key="k")
+    with pytest.warns(allos.UnsupportedWarning, match="no Chat Completions API .* wire='responses'"):
+        assert ask(client) == "Paris."
+    assert ask(client.copy()) == "Paris."
+    assert asked == ["/v1/chat/completions", "/v1/responses", "/v1/responses"]
+
+
+def test_a_missing_model_is_no_missing_route():
+    _learned.clear()
+    error = {"error": {"message": "The model 'm' does not exist", "code": "model_not_found"}}
+    asked = []
+
+    def answer(request):
+        asked.append(request.url.path)
+        return http.Response(404, json=error)
+
+    client = Server.of(answer, base_url="http://elsewhere.test/v1", api_key="k")
+    with pytest.raises(openai.NotFoundError, match="does not exist"):
+        client.responses.create(model="m", input="?")
+    assert asked == ["/v1/responses"]
+
+
+def test_a_wrong_address_teaches_nothing():
+    """Both APIs are missing there: the error is about the path that the program asked for."""
+    _learned.clear()
+    client = Server.of(lambda request: http.Response(404, text="404 page not found"), base_url="http://elsewhere.test",
+                       api_key="k")  # fmt: skip
+    with pytest.raises(openai.NotFoundError, match=r"(?s)elsewhere.test/responses.*Is the base URL right") as caught:
+        client.responses.create(model="m", input="?")
+    assert str(caught.value.request.url).endswith("/responses")
+    assert _learned == {}
+
+
+def test_an_unknown_host_may_lack_the_route_of_a_stream():
+    _learned.clear()
+
+    def answer(request):
+        if request.url.path.endswith("/responses"):
+            return http.Response(404, text="404 page not found")
+        return answers.answer(request, "Par", "is.")
+
+    client = Server.of(answer, base_url="http://elsewhere.test/v1", api_key="k")
+    with pytest.warns(allos.UnsupportedWarning, match="no Responses API"):
+        stream = client.responses.create(model="m", input="?", stream=True)
+    *_, last = stream
+    assert last.response.output_text == "Paris."
+    assert allos.receipt(stream).spoken == "chat"
 
 
 def test_other_resources_pass_through_untouched(server):

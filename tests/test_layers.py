@@ -22,7 +22,7 @@ LAYERS = [
     ["transport", "redirects", "tools", "store"],
     ["failures", "weights", "talk", "adapters"],
     ["retry", "exchange", "state", "local"],
-    ["caller"],
+    ["caller", "receipts"],
     ["stream"],
     ["client"],
     ["dropin"],

@@ -155,6 +155,11 @@ class Watch:
         """Whether the end of the answer was seen."""
         return bool(self._decoder.done)
 
+    @property
+    def answer_id(self) -> str | None:
+        """The id under which a Chat stream's reader knows the answer."""
+        return str(self._encoder.head["id"]) if self._always else self._decoder.so_far().id
+
     def so_far(self) -> Reply:
         """What has come until now."""
         return self._decoder.so_far()  # type: ignore[no-any-return]  # the codecs are modules of one shape

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from allos.errors import Unsupported
 from allos.messages import Audio, File, Image, Item, Note, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
+from allos.wire.envelope import opened
 
 __all__ = [
     "dump_content",
@@ -200,6 +201,8 @@ def _load_reasoning(item: JSON) -> Reasoning:
     if len(texts) > 1:
         extra["content"] = item["content"]
     encrypted, signature, item_id = (item.get(name) for name in ("encrypted_content", "signature", "id"))
+    if (thought := opened(encrypted, item_id)) is not None:
+        return thought
     return Reasoning("".join(texts), _texts(item.get("summary")), encrypted, signature, item_id, extra=extra)
 
 
