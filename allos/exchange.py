@@ -330,7 +330,7 @@ def readable_error(body: bytes, status: int) -> bytes:
     """An error body in which the SDK finds the server's words: unchanged where it does already."""
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if isinstance(data, dict):
         error = data.get("error", data)

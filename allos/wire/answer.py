@@ -29,6 +29,7 @@ class _Decoder(Protocol):
 CODECS: dict[Wire, Any] = {"chat": chat, "responses": responses}
 _EVENT_STARTS = (b"data:", b"event:", b":", b"id:", b"retry:", b"error:")
 _LONGEST_START = max(map(len, _EVENT_STARTS))
+LARGEST = 256 * 2**20  # bytes of one answer; more is no answer but a fault, and would fill the memory
 
 
 class Answer:
@@ -46,6 +47,7 @@ class Answer:
         self._reader: sse.Reader | None = None
         self._decoder: _Decoder = CODECS[wire].Decoder(think_tags=think_tags) if decoder is None else decoder
         self._failure: WireError | None = None
+        self._size = 0
         self.events = 0
         self.reply: Reply | None = None
 
@@ -64,6 +66,12 @@ class Answer:
 
         What came before a fault in the same bytes is handed out first; then the next call raises.
         """
+        self._size += len(chunk)
+        if self._size > LARGEST:
+            raise BadData(f"an answer that is too large (more than {LARGEST // 2**20} MiB)")
+        return self._take(chunk)
+
+    def _take(self, chunk: bytes) -> list[Any]:
         if self._reader is not None:
             return self._decode(self._reader.feed(chunk))
         if self._body is not None:
@@ -78,7 +86,7 @@ class Answer:
             self._reader = sse.Reader()
         else:
             self._body = []
-        return self.feed(start)
+        return self._take(start)
 
     def end(self) -> list[Any]:
         """The last deltas, when no more bytes come; sets `reply`.
@@ -142,6 +150,8 @@ def read_json(body: bytes) -> Any:
         raise BadData(f"text that is not UTF-8 (byte {error.start})") from None
     try:
         return json.loads(text)
+    except RecursionError:
+        raise BadData("JSON that is nested too deep") from None
     except ValueError as error:
         if text.lstrip()[:1] in ("{", "["):
             raise BadData(f"cut or broken JSON ({error})", body=text[:2000]) from None

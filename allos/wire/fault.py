@@ -47,7 +47,10 @@ def dig(body: Any) -> Fault:
         faults = [fault for entry in body if (fault := dig(entry)).message]
         return faults[0]._replace(message="; ".join(fault.message for fault in faults)) if faults else Fault("")
     if isinstance(body, Mapping):
-        return _from_mapping(body)
+        try:
+            return _from_mapping(body)
+        except RecursionError:  # nested to no purpose
+            pass
     return Fault("")
 
 
@@ -56,7 +59,7 @@ def _from_text(text: str) -> Fault:
     if text[:1] in ("{", "["):
         try:
             return dig(json.loads(text))
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
     if _PAGE.search(text[:2000]):
         title = _TITLE.search(text)

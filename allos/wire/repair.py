@@ -173,6 +173,8 @@ class Watch:
         found: list[Delta] = self._decoder.feed(event)
         if event.data.strip() == "[DONE]":  # said at the end, when the answer has turned out to be whole
             return self._late_finish(found)
+        if not event.data.strip():
+            return b""
         if not self._mends:
             return sse.dump(event.data, event.name)
         data = json.loads(event.data)

@@ -55,3 +55,10 @@ def test_a_body_without_words_gives_an_empty_message(body):
 
 def test_a_long_text_is_shortened():
     assert len(dig("x" * 10_000).message) == 300
+
+
+def test_a_body_that_is_nested_to_no_purpose_says_nothing():
+    body = "x"
+    for _ in range(2000):
+        body = {"error": body}
+    assert dig(body).message == ""

@@ -19,6 +19,7 @@ from allos.wire.collect import deltas as deltas_of
 __all__ = ["TAIL", "Encoder", "frame"]
 
 TAIL = b"data: [DONE]\n\n"  # what ends the stream
+_NOTHING: Mapping[str, Any] = {}
 
 
 def frame(payload: Mapping[str, Any]) -> bytes:
@@ -132,12 +133,17 @@ class Encoder:
         return [{"index": next(count), **dump_annotation(entry)} for entry in found]
 
     def _chunk(
-        self, choice: int, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None, **more: Any
+        self,
+        choice: int,
+        delta: dict[str, Any],
+        logprobs: Any = None,
+        finish: str | None = None,
+        more: Mapping[str, Any] = _NOTHING,
     ) -> dict[str, Any]:
         if "role" not in self._begun.setdefault(choice, {}).setdefault(-1, set()):
             self._begun[choice][-1].add("role")
             delta = {"role": "assistant", **({} if delta else {"content": ""}), **delta}
-        entry = {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish, **more}
+        entry = {**more, "index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         return {**self._head, "choices": [entry], **({"usage": None} if self._with_usage else {})}
 
     def end(self, reply: Reply) -> list[dict[str, Any]]:
@@ -152,7 +158,7 @@ class Encoder:
             finish, native = dump_finish(choice.finish_reason, called=called, legacy=self._legacy)
             late = {**choice.message.extra, **choice.extra.get("message", {})}
             extra = rest(choice.extra, ("finish_reason", "message", "logprobs", "incomplete_details"))
-            chunks.append(self._chunk(choice.index, late, None, finish, **native, **extra))
+            chunks.append(self._chunk(choice.index, late, None, finish, {**extra, **native}))
         if self._with_usage:
             usage = dump_usage(reply.usage)
             chunks.append({**self._head, "choices": [], **({"usage": usage} if usage else {})})

@@ -90,7 +90,7 @@ class Decoder:
             return None
         try:
             payload = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             if event.name == "error":
                 raise ServerFault(data[:300], reply=self.so_far()) from None
             raise BadData(f"an event of the stream is no JSON: {data[:80]!r}", body=data[:2000]) from None

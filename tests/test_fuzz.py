@@ -1,0 +1,191 @@
+"""Whatever bytes a server sends: an answer or an error of ours, soon, and without keeping more than came."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from allos.errors import BadData, WireError
+from allos.exchange import Exchange, Guard, Receipt, StreamTranslation, checked_whole
+from allos.messages import Wire
+from allos.wire import answer, sse
+from allos.wire.answer import CODECS, Answer, read_whole
+
+WIRES: list[Wire] = ["chat", "responses"]
+QUESTION = {"chat": {"messages": [{"role": "user", "content": "hi"}]}, "responses": {"input": "hi"}}
+
+
+def exchange(asked: Wire, spoken: Wire, *, stream: bool = True) -> Exchange:
+    body = {"model": "m", "stream": stream, **QUESTION[asked]}
+    return Exchange(Receipt("e", None, asked, spoken), body, body, CODECS[asked].load_request(body))
+
+
+# What a server may say: the fields of both APIs with any value in them, in any order.
+KEYS = [
+    "id", "object", "created", "model", "choices", "index", "delta", "message", "role", "content", "tool_calls", "type",
+    "function", "name", "arguments", "finish_reason", "native_finish_reason", "usage", "prompt_tokens", "refusal",
+    "reasoning", "reasoning_content", "reasoning_details", "error", "code", "logprobs", "text", "x_groq", "audio",
+    "data", "images", "annotations", "function_call", "response", "output", "item", "item_id", "output_index",
+    "content_index", "summary", "summary_index", "part", "status", "sequence_number", "incomplete_details", "reason",
+    "encrypted_content", "call_id", "input", "thinking", "detail", "choice", "finish",
+]  # fmt: skip
+WORDS = [
+    "", "a", "chat.completion", "chat.completion.chunk", "stop", "length", "error", "assistant", "function", "message",
+    "reasoning", "function_call", "output_text", "text", "{", '{"a": 1}', "<think>", "</think>", "completed", "failed",
+    "incomplete", "response", "in_progress",
+]  # fmt: skip
+TYPES = [
+    "response.created", "response.in_progress", "response.output_item.added", "response.output_item.done",
+    "response.content_part.added", "response.content_part.done", "response.output_text.delta", "error",
+    "response.output_text.done", "response.function_call_arguments.delta", "response.function_call_arguments.done",
+    "response.reasoning_text.delta", "response.reasoning_summary_text.delta", "response.reasoning_summary_part.added",
+    "response.refusal.delta", "response.completed", "response.incomplete", "response.failed", "response.odd",
+]  # fmt: skip
+scalars = (
+    st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from([1e308, float("nan")]) | st.sampled_from(WORDS)
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+objects = st.dictionaries(st.sampled_from(KEYS), values, max_size=6)
+events = st.builds(lambda body, kind: body | {"type": kind}, objects, st.sampled_from(TYPES))
+chunks = st.builds(
+    lambda delta, finish, more: {"choices": [{"index": 0, "delta": delta, "finish_reason": finish, **more}]},
+    objects,
+    st.sampled_from([None, "stop", "tool_calls", "odd"]),
+    objects,
+)
+lines = st.one_of(
+    st.builds(lambda payload: b"data: " + json.dumps(payload).encode(), chunks | events | objects | values),
+    st.sampled_from(
+        [b"data: [DONE]", b"data:", b"data: ", b": ping", b"event: error", b"error: {}", b"data: {", b"id: 1", b"\xff"]
+    ),
+    st.binary(max_size=12),
+)
+streams = st.builds(
+    lambda parts, end: end.join([*parts, b""]),
+    st.lists(lines, max_size=6),
+    st.sampled_from([b"\n\n", b"\r\n\r\n", b"\r\r", b"\n"]),
+)
+bodies = st.one_of(
+    st.builds(lambda payload: json.dumps(payload).encode(), objects | values),
+    st.builds(lambda said: json.dumps({"choices": [{"message": said, "finish_reason": "stop"}]}).encode(), objects),
+    st.builds(
+        lambda items: json.dumps({"output": items, "status": "completed"}).encode(), st.lists(objects, max_size=3)
+    ),
+    st.binary(max_size=40),
+)
+
+
+@pytest.mark.parametrize("think_tags", [False, True])
+@pytest.mark.parametrize("spoken", WIRES)
+@settings(max_examples=60)
+@given(body=bodies | streams)
+def test_any_whole_answer_is_read_or_refused(spoken, think_tags, body):
+    try:
+        reply = read_whole(spoken, body, think_tags=think_tags)
+        for asked in WIRES:
+            json.dumps(exchange(asked, spoken, stream=False).dump(reply))
+        checked_whole(exchange(spoken, spoken, stream=False), body, think_tags=think_tags)
+    except WireError:
+        pass
+
+
+def _flows(spoken: Wire, think_tags: bool) -> list[Any]:
+    answers: list[Any] = [Answer(spoken, think_tags=think_tags), Guard(exchange(spoken, spoken), think_tags=think_tags)]
+    return answers + [StreamTranslation(exchange(asked, spoken), think_tags=think_tags) for asked in WIRES]
+
+
+@pytest.mark.parametrize("think_tags", [False, True])
+@pytest.mark.parametrize("spoken", WIRES)
+@settings(max_examples=60)
+@given(body=streams | bodies, step=st.sampled_from([1, 7, 10_000]))
+def test_any_stream_is_read_or_refused_at_any_place(spoken, think_tags, body, step):
+    for flow in _flows(spoken, think_tags):
+        try:
+            for start in range(0, len(body), step):
+                flow.feed(body[start : start + step])
+                flow.so_far()
+            flow.end()
+        except WireError:
+            flow.so_far()
+
+
+@given(body=st.binary(max_size=200) | streams, step=st.integers(1, 50))
+def test_any_bytes_are_events_however_they_are_cut(body, step):
+    whole, cut = sse.Reader(), sse.Reader()
+    found = [event for start in range(0, len(body), step) for event in cut.feed(body[start : start + step])]
+    assert whole.feed(body) + whole.end() == found + cut.end()
+
+
+# What the generators and a coverage-guided run found.
+
+HEAD = (
+    b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":'
+    b'[{"index":0,"delta":{"content":"a"}'
+)
+FOUND = {
+    "an event without data among chunks": HEAD + b',"finish_reason":null}]}\n\ndata: \n\n',
+    "two words of the service for one finish": HEAD + b',"finish_reason":"odd","native_finish_reason":"eos"}]}\n\n',
+    "fields named as ours": HEAD
+    + b',"finish_reason":"stop","choice":1,"finish":2,"logprobs":null}]}\n\ndata: [DONE]\n\n',
+}
+
+
+@pytest.mark.parametrize("body", FOUND.values(), ids=FOUND)
+def test_what_was_found_once_stays_mended(body):
+    for flow in _flows("chat", False):
+        try:
+            flow.feed(body)
+            flow.end()
+        except WireError:
+            pass
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("depth", [500, 100_000])
+def test_json_that_is_nested_too_deep_is_no_crash(wire, depth):
+    deep = b"[" * depth + b"]" * depth
+    for body in (
+        deep,
+        b'{"choices":' + deep + b"}",
+        b"data: " + deep + b"\n\n",
+        b'data: {"choices":' + deep + b"}\n\n",
+    ):
+        for flow in _flows(wire, False):
+            try:
+                flow.feed(body)
+                flow.end()
+            except WireError:
+                pass
+
+
+@pytest.mark.parametrize("start", [b"data: ", b"{", b": "])
+def test_an_answer_without_end_is_ended(monkeypatch, start):
+    monkeypatch.setattr(answer, "LARGEST", 100_000)
+    reading = Answer("chat")
+    for piece in [start, *[b"x" * 1000] * 99]:
+        reading.feed(piece)
+    with pytest.raises(BadData, match="too large"):
+        reading.feed(b"x" * 1000)
+
+
+def test_many_tiny_events_keep_no_more_than_a_few_times_their_bytes():
+    chunk = HEAD + b',"finish_reason":null}]}\n\n'
+    tracemalloc.start()
+    try:
+        for flow in (Answer("chat"), Guard(exchange("chat", "chat"))):
+            before, _ = tracemalloc.get_traced_memory()
+            for _ in range(50):
+                flow.feed(chunk * 100)
+            kept = tracemalloc.get_traced_memory()[0] - before
+            assert kept < 3 * 5_000 * len(chunk)
+    finally:
+        tracemalloc.stop()
