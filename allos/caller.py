@@ -71,7 +71,8 @@ class Caller:
         self._arguments = {**given, "on_retry": on_retry, "http_client": http_client}
         self._http_client = http_client
         budget = _budgets.setdefault(self.target.base_url, Budget())
-        self._policy = Policy(self.target.max_retries, on_retry=on_retry, budget=budget)
+        codes = self.target.endpoint.dialect.quota_codes
+        self._policy = Policy(self.target.max_retries, on_retry=on_retry, budget=budget, quota_codes=codes)
         self._lock = threading.Lock()
         keys.watch_logs()
         self._prepare()

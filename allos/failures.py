@@ -10,7 +10,8 @@ import errno
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
 import openai
@@ -60,13 +61,16 @@ class IncompleteReplyError(openai.APIError):
         self.reply = reply
 
 
-def is_quota(error: openai.APIStatusError) -> bool:
-    """Whether the service says that credit or quota is used up, so that waiting does not help."""
+def is_quota(error: openai.APIStatusError, codes: Iterable[str] = ()) -> bool:
+    """Whether the service says that credit or quota is used up, so that waiting does not help.
+
+    `codes` are the service's own codes or types for it; `*` stands for any letters.
+    """
     fault = _said(error)
+    said = [str(word) for word in (fault.code, fault.type) if word]
     return (
         error.status_code == 402
-        or fault.code in _QUOTA_CODES
-        or fault.type in _QUOTA_CODES
+        or any(fnmatchcase(word, code) for word in said for code in (*_QUOTA_CODES, *codes))
         or (error.status_code == 429 and bool(_QUOTA.search(fault.message)))
     )
 
@@ -126,7 +130,7 @@ def _next_step(error: openai.APIStatusError, fault: Fault, target: Target) -> st
             return f"No key was sent to {host}. Set {variables} or pass --api-key.{place}"
         origin = target.key_origin or "the api_key argument"
         return f"The key came from {origin} and went to {host}. Is it valid there?{place}"
-    if is_quota(error):
+    if is_quota(error, endpoint.dialect.quota_codes):
         return f"Quota or credit is used up; waiting does not help.{place}"
     if status == 429:
         wait = error.response.headers.get("retry-after")

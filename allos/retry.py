@@ -6,7 +6,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -89,17 +89,21 @@ class Policy:
         total: float | None = None,
         on_retry: Callable[[Attempt], None] | None = None,
         budget: Budget | None = None,
+        quota_codes: Iterable[str] = (),
     ) -> None:
         self.max_retries = max_retries
         self.total = total
         self.on_retry = on_retry
+        self._quota_codes = tuple(quota_codes)
         self.budget = budget if budget is not None else Budget()
 
     def helps(self, error: BaseException) -> bool:
         """Whether the same request may succeed in a moment."""
         if isinstance(error, openai.APIStatusError):
             asked = error.response.headers.get("x-should-retry")
-            if is_quota(error) or asked == "false" or (retry_after(error.response.headers) or 0) > LONGEST_WAIT:
+            if asked == "false" or (retry_after(error.response.headers) or 0) > LONGEST_WAIT:
+                return False
+            if is_quota(error, self._quota_codes):
                 return False
             return asked == "true" or error.status_code in (408, 409, 429) or error.status_code >= 500
         if isinstance(error, IncompleteReplyError):

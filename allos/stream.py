@@ -124,7 +124,9 @@ class _Steps:
 
     def _body(self) -> dict[str, Any]:
         self._notes = []
-        body: dict[str, Any] = self._client._body(self._talk.request.replace(include_usage=True), self._notes)
+        body: dict[str, Any] = self._client._body(
+            self._talk.request.replace(stream=True, include_usage=True), self._notes
+        )
         return body
 
     def _begin(self) -> Reading:

@@ -107,6 +107,8 @@ def dump_fields(
                 _note(notes, f"{path}.reasoning", f"it holds no text for {target!r}")
             else:
                 _join(fields, {target: value})
+                if part.source not in (None, target) and notes is not None:
+                    notes.append(Note("changed", f"{path}.{part.source}", f"it is said as {target} here"))
     return fields, inside
 
 
