@@ -46,6 +46,8 @@ class ChatCompletionsAdapter:
     def body(self, request: Request, target: Target, notes: list[Note]) -> dict[str, Any]:
         """See `Adapter`."""
         quirks = target.endpoint.dialect
+        if not quirks.stream_usage:
+            request = request.replace(include_usage=None)
         body = chat.dump_request(request, notes=notes, reasoning=quirks.reasoning_replay or None)
         return dialect.apply(body, quirks, self.wire, notes)
 
