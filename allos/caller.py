@@ -94,8 +94,7 @@ class Caller:
         self.__init__(**state)  # type: ignore[misc]  # a client is what it was made with
 
     def _talk(self, messages: MessageLike | Iterable[MessageLike], options: Mapping[str, Any]) -> Talk:
-        target = self.target
-        return Talk.begin(messages, options, {**target.options, "model": target.model}, system=target.system)
+        return Talk.begin(messages, options, self.target)
 
     def _body(self, request: Request, notes: list[Note]) -> dict[str, Any]:
         """The JSON to send; `notes` tells what became of what the endpoint can't take."""

@@ -81,11 +81,16 @@ class Client(Caller):
         """
         talk = self._talk(messages, _given(locals()))
         while True:
-            reply = self._ask(talk.request)
-            calls = talk.calls(reply)
-            if not calls:
-                return talk.finished(reply)
-            talk.answer(reply, talk.toolbox.run(calls))
+            try:
+                reply = self._ask(talk.request)
+            except openai.APIStatusError as error:
+                if not talk.steps_down(error):
+                    raise
+                continue
+            if calls := talk.calls(reply):
+                talk.answer(reply, talk.toolbox.run(calls))
+            elif (result := talk.result(reply)) is not None:
+                return result
 
     def stream(
         self,
@@ -211,11 +216,16 @@ class AsyncClient(Caller):
         """See `Client.chat`."""
         talk = self._talk(messages, _given(locals()))
         while True:
-            reply = await self._ask(talk.request)
-            calls = talk.calls(reply)
-            if not calls:
-                return talk.finished(reply)
-            talk.answer(reply, await talk.toolbox.arun(calls))
+            try:
+                reply = await self._ask(talk.request)
+            except openai.APIStatusError as error:
+                if not talk.steps_down(error):
+                    raise
+                continue
+            if calls := talk.calls(reply):
+                talk.answer(reply, await talk.toolbox.arun(calls))
+            elif (result := talk.result(reply)) is not None:
+                return result
 
     def stream(
         self,

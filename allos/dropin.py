@@ -593,9 +593,7 @@ class _Flow:
         self._exchange = exchange
         self._response = response
         self._target = call.route.target
-        self._flow = (
-            exchange.translation(think_tags=tags) if exchange.receipt.translated else Guard(exchange, think_tags=tags)
-        )
+        self._flow = exchange.translation(think_tags=tags) if exchange.rewrites else Guard(exchange, think_tags=tags)
         self._limit = 5 * _read_timeout(response)
         self._events, self._since = 0, time.monotonic()
         self._begun = False

@@ -20,6 +20,7 @@ from allos.wire.answer import CODECS, Answer
 from allos.wire.envelope import is_sealed, seal_items
 from allos.wire.fault import dig
 from allos.wire.names import RESPONSE_FIELDS
+from allos.wire.objects import Objects, form_of, with_object
 from allos.wire.repair import Watch, as_stream, dated, repaired
 
 __all__ = [
@@ -72,6 +73,17 @@ class Exchange:
         """Whether the program asked for a stream."""
         return bool(self.asked_body.get("stream"))
 
+    @property
+    def rewrites(self) -> bool:
+        """Whether the answer is written anew: another API was spoken, or an object is to be found in it."""
+        return self.receipt.translated or self.seeks_object
+
+    @property
+    def seeks_object(self) -> bool:
+        """Whether the program asked for an object by a field, and the service was asked in words as well or instead."""
+        asked, sent = form_of(self.asked_body), form_of(self.sent_body)
+        return asked is not None and sent != "json_schema" and sent != asked
+
     def answer(self, body: bytes, *, think_tags: bool = False) -> tuple[dict[str, Any], bool]:
         """The whole answer in the API that was asked, and whether it differs from the bytes that came.
 
@@ -85,8 +97,8 @@ class Exchange:
         reply = read.reply
         assert reply is not None  # `end` returned
         data = reply.raw if read.is_body else None
-        if self.receipt.translated:
-            return self.dump(reply), True
+        if self.rewrites:
+            return self.dump(with_object(reply) if self.seeks_object else reply), True
         if data is not None and not self.mends:
             return data, False
         made = repaired(wire, None if think_tags else data, reply)
@@ -141,6 +153,7 @@ class StreamTranslation:
         self._encoder = self._codec.Encoder(request=exchange.request)
         self._seals = exchange.seals
         self._thoughts: list[dict[str, Any]] = []  # the reasoning items that have ended
+        self._objects = Objects() if exchange.seeks_object else None
         self.final: dict[str, Any] | None = None
 
     @property
@@ -164,13 +177,22 @@ class StreamTranslation:
 
     def feed(self, chunk: bytes) -> bytes:
         """The translated bytes that these complete."""
-        return self._frames(payload for delta in self._answer.feed(chunk) for payload in self._said(delta))
+        return self._frames(payload for delta in self._let(self._answer.feed(chunk)) for payload in self._said(delta))
+
+    def _let(self, deltas: Iterable[Delta]) -> list[Delta]:
+        """The deltas that the program is to see: of an object that is sought, no words around it."""
+        if self._objects is None:
+            return list(deltas)
+        return [let for delta in deltas for let in self._objects.feed(delta)]
 
     def end(self) -> bytes:
         """The translated end of the stream. A cut stream raises and is never completed."""
-        payloads = [payload for delta in self._answer.end() for payload in self._said(delta)]
+        last = self._let(self._answer.end()) + ([] if self._objects is None else self._objects.end())
+        payloads = [payload for delta in last for payload in self._said(delta)]
         reply = self._answer.reply
         assert reply is not None  # `end` returned
+        if self._objects is not None:
+            reply = with_object(reply)
         payloads += self._sealed(self._encoder.end(self._exchange.told(reply)))
         if len(reply.choices) > 1 and self._exchange.receipt.asked == "responses":
             self._exchange.receipt.notes.append(Note("left out", "choices", "a Response holds one answer"))
@@ -271,6 +293,7 @@ def plan(
         _take_apart(source, spoken, notes)
     if asked == spoken:
         sent = dialect.apply(source, target.endpoint.dialect, spoken, notes)
+        request = CODECS[asked].load_request(source) if form_of(source) != form_of(sent) else None
     else:
         codec = {"chat": chat, "responses": responses}[asked]
         request = codec.load_request(source)

@@ -83,6 +83,12 @@ def is_missing_model(error: openai.APIStatusError) -> bool:
     )
 
 
+def is_too_long(error: openai.APIStatusError) -> bool:
+    """Whether the service says that the request does not fit into the model's context."""
+    fault = dig(error.body)
+    return bool(_CONTEXT.search(f"{fault.code} {fault.type} {fault.message}"))
+
+
 def is_missing_route(error: openai.APIStatusError) -> bool:
     """Whether the address itself is unknown to the server, rather than something that the request names."""
     return (
@@ -135,7 +141,7 @@ def _next_step(error: openai.APIStatusError, fault: Fault, target: Target) -> st
     if status == 429:
         wait = error.response.headers.get("retry-after")
         return f"Too many requests. Try again{f' in {wait} s' if wait and wait.isdigit() else ' later'}."
-    if _CONTEXT.search(f"{fault.code} {fault.type} {fault.message}"):
+    if is_too_long(error):
         return "The request is too long for the model: shorten it or choose a model with a larger context."
     if is_missing_model(error):
         return f"List what it has with `allos models -p {endpoint.alias}`."

@@ -158,20 +158,26 @@ class _SyncSteps(_Steps):
 
     def _step(self) -> Generator[Delta, None, None]:
         """The deltas of one request."""
-        client = self._client
-        sdk, body = client._sdk(), self._body()
-        try:
-            manager, chunks, first = tenacity.Retrying(**client._policy.options())(self._open, sdk, body)
-        except openai.APIStatusError as error:
-            raise client._with_models(error) from None
+        manager, chunks, first = self._begun()
         reading = self._reading
         assert reading is not None  # `_open` made it
         try:
-            yield from first
+            yield from map(self._talk.shown, first)
             while not reading.ended:
-                yield from _next_deltas(reading, chunks)
+                yield from map(self._talk.shown, _next_deltas(reading, chunks))
         finally:
             manager.__exit__(None, None, None)
+
+    def _begun(self) -> _Opened:
+        """The stream once the model says something, in the way of asking that the service takes."""
+        client = self._client
+        while True:
+            sdk, body = client._sdk(), self._body()
+            try:
+                return tenacity.Retrying(**client._policy.options())(self._open, sdk, body)
+            except openai.APIStatusError as error:
+                if not self._talk.steps_down(error):
+                    raise client._with_models(error) from None
 
     def _open(self, sdk: openai.OpenAI, body: Mapping[str, Any]) -> _Opened:
         """Send the request and read until the model says something, so that all before it can be tried again."""
@@ -213,25 +219,31 @@ class _AsyncSteps(_Steps):
             self._talk.answer(reply, await self._talk.toolbox.arun(calls))
 
     async def _step(self) -> AsyncGenerator[Delta, None]:
-        client = self._client
-        sdk, body = await client._sdk(), self._body()
-        retrying = tenacity.AsyncRetrying(**client._policy.options())
-        try:
-            opened: _AsyncOpened = await retrying(self._open, sdk, body)
-        except openai.APIStatusError as error:
-            raise await client._with_models(error) from None
-        manager, chunks, deltas = opened
+        manager, chunks, deltas = await self._begun()
         reading = self._reading
         assert reading is not None  # `_open` made it
         try:
             while True:
                 for delta in deltas:
-                    yield delta
+                    yield self._talk.shown(delta)
                 if reading.ended:
                     return
                 deltas = await _anext_deltas(reading, chunks)
         finally:
             await manager.__aexit__(None, None, None)
+
+    async def _begun(self) -> _AsyncOpened:
+        client = self._client
+        while True:
+            sdk, body = await client._sdk(), self._body()
+            retrying = tenacity.AsyncRetrying(**client._policy.options())
+            try:
+                opened: _AsyncOpened = await retrying(self._open, sdk, body)
+            except openai.APIStatusError as error:
+                if not self._talk.steps_down(error):
+                    raise await client._with_models(error) from None
+            else:
+                return opened
 
     async def _open(self, sdk: openai.AsyncOpenAI, body: Mapping[str, Any]) -> _AsyncOpened:
         client, reading, first = self._client, self._begin(), list[Delta]()

@@ -15,9 +15,13 @@ import openai
 import pydantic
 
 from allos.errors import ConfigurationError, ParseError
-from allos.messages import Message, MessageLike, OutputFormat, Reply, Request, ToolCall, ToolChoice
+from allos.ladder import Ladder
+from allos.messages import Delta, Message, MessageLike, OutputFormat, Reply, Request, ToolCall, ToolChoice
+from allos.settings import Target
 from allos.tools import Toolbox, ToolLike
 from allos.wire import chat, responses
+from allos.wire.objects import extracted
+from allos.wire.schema import problem
 
 __all__ = ["SchemaLike", "Talk", "as_messages", "output_format"]
 
@@ -101,6 +105,7 @@ class Talk:
     def __init__(
         self,
         request: Request,
+        target: Target,
         *,
         tools: Iterable[ToolLike] = (),
         schema: SchemaLike | None = None,
@@ -111,41 +116,45 @@ class Talk:
         self.toolbox = Toolbox(tools)
         self.schema = schema
         self._steps_left = max_steps
-        self.request = request.replace(
-            tools=(*request.tools, *self.toolbox.tools),
-            format=request.format if schema is None else output_format(schema),
-        )
+        self._request = request.replace(tools=(*request.tools, *self.toolbox.tools))
+        self._ladder: Ladder | None = None
+        if schema is not None:
+            self._ladder = Ladder(output_format(schema), target, self._request)
+
+    @property
+    def request(self) -> Request:
+        """What to ask next."""
+        return self._request if self._ladder is None else self._ladder.ask(self._request)
 
     @classmethod
     def begin(
         cls,
         messages: MessageLike | Iterable[MessageLike],
         options: Mapping[str, Any],
-        defaults: Mapping[str, Any],
-        *,
-        system: str | None = None,
+        target: Target,
     ) -> Self:
         """The talk that a call's arguments ask for; None in `options` counts as not given.
 
-        `defaults` are request fields and `system` the instructions that hold where the call gives none.
+        The model, options and instructions of `target` hold where the call gives none.
         A keyword that is no field of `Request` goes to the service as it is.
         """
         given = {name: value for name, value in options.items() if value is not None}
         tools, schema = given.pop("tools", ()), given.pop("schema", None)
-        max_steps, system = given.pop("max_steps", _MAX_STEPS), given.pop("system", system)
+        max_steps, system = given.pop("max_steps", _MAX_STEPS), given.pop("system", target.system)
         extra = dict(given.pop("extra", {}))
         if wrong := sorted(_INSTEAD.keys() & given.keys()):
             raise ConfigurationError(f"{wrong[0]}= is not taken here; use {_INSTEAD[wrong[0]]} for it.")
         said = as_messages(messages)
         if system:
             said = (Message.system(system), *said)
-        known = {**defaults, **{name: given.pop(name) for name in list(given) if name in _FIELDS}}
+        fields_given = {name: given.pop(name) for name in list(given) if name in _FIELDS}
+        known = {**target.options, "model": target.model, **fields_given}
         if known.get("tool_choice") is not None:
             known["tool_choice"] = _tool_choice(known["tool_choice"])
         if known.get("stop") is not None:
             known["stop"] = (known["stop"],) if isinstance(known["stop"], str) else tuple(known["stop"])
         request = Request(messages=said, extra={**extra, **given}, **known)
-        return cls(request, tools=tools, schema=schema, max_steps=max_steps)
+        return cls(request, target, tools=tools, schema=schema, max_steps=max_steps)
 
     def calls(self, reply: Reply) -> Sequence[ToolCall]:
         """The tool calls of a reply that are to be run here; none when the conversation is over."""
@@ -157,31 +166,66 @@ class Talk:
 
         A forced tool choice holds for the first step only: kept, it would never let the model answer.
         """
-        choice = self.request.tool_choice
+        choice = self._request.tool_choice
         if choice is not None and choice.mode in ("required", "tool"):
             choice = ToolChoice("auto")
-        messages = (*self.request.messages, reply.message, *results)
-        self.request = self.request.replace(messages=messages, tool_choice=choice)
+        messages = (*self._request.messages, reply.message, *results)
+        self._request = self._request.replace(messages=messages, tool_choice=choice)
+
+    def steps_down(self, error: openai.APIStatusError) -> bool:
+        """Whether the service refused the way in which an object was asked for, so that `request` asks in another."""
+        return self._ladder is not None and self._ladder.refused(error)
+
+    def shown(self, delta: Delta) -> Delta:
+        """A delta as the caller sees it: an object is text, however it was asked for."""
+        return delta if self._ladder is None else self._ladder.shown(delta)
 
     def finished(self, reply: Reply) -> Reply:
         """The last reply, with `parsed` where a schema was asked for; None while it still calls tools.
 
         Raises `ParseError` for a refusal, a cut answer, and a text that does not fit the schema.
         """
-        if self.schema is None or reply.tool_calls:
+        if self._ladder is None:
+            return reply
+        reply = self._ladder.read(reply)
+        if reply.tool_calls:
             return reply
         if reply.refusal or reply.finish_reason == "refusal":
             raise ParseError(f"The model declined to answer: {_short(reply.refusal or reply.text)}", reply=reply)
         if reply.finish_reason in _CUT:
             raise ParseError(f"The answer is not whole: {_CUT[reply.finish_reason]}", reply=reply)
         try:
-            if isinstance(self.schema, Mapping):
-                return replace(reply, parsed=json.loads(reply.text))
-            return replace(reply, parsed=pydantic.TypeAdapter(self.schema).validate_json(reply.text))
+            parsed = self._parsed(reply.text)
         except ValueError as error:
             name = getattr(self.schema, "__name__", "asked for")
             text = f"The answer does not fit the schema {name}: {_reason(error)}. It was {_short(reply.text)}"
             raise ParseError(text, reply=reply) from error
+        self._ladder.held()
+        return replace(reply, parsed=parsed)
+
+    def result(self, reply: Reply) -> Reply | None:
+        """`finished`, or None where `request` now asks once more, as the object did not fit."""
+        try:
+            return self.finished(reply)
+        except ParseError as error:
+            misfit = error.__cause__
+            if self._ladder is None or not isinstance(misfit, ValueError):
+                raise
+            said = self._ladder.misfit(error.reply, _reason(misfit), is_prose=extracted(error.reply.text) is None)
+            if not said:
+                raise
+            self._request = self._request.replace(messages=(*self._request.messages, *said))
+            return None
+
+    def _parsed(self, text: str) -> Any:
+        assert self.schema is not None  # asked only where there is one
+        found = extracted(text)
+        if isinstance(self.schema, Mapping):
+            value = json.loads(text if found is None else found)
+            if (wrong := problem(value, self.schema)) is not None:
+                raise ValueError(wrong)
+            return value
+        return pydantic.TypeAdapter(self.schema).validate_json(text if found is None else found)
 
 
 _CUT = {
@@ -192,8 +236,10 @@ _CUT = {
 
 def _reason(error: ValueError) -> str:
     """What is wrong, in a sentence: where in the object, and what pydantic or the JSON reader says of it."""
-    if not isinstance(error, pydantic.ValidationError):
+    if isinstance(error, json.JSONDecodeError):
         return f"it is no JSON ({error})"
+    if not isinstance(error, pydantic.ValidationError):
+        return str(error)
     first, *more = error.errors(include_url=False, include_input=False)
     place = ".".join(str(step) for step in first["loc"])
     also = f" (and {len(more)} more)" if more else ""
