@@ -11,7 +11,7 @@
 PYTHON := $(shell for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 # The prompt reaches the shell as the text that was typed: make expands no $ in it, and the shell parses none of it.
 export PROMPT_TEXT := $(value PROMPT)
@@ -21,7 +21,7 @@ PYTEST_ARGS = --numprocesses auto
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
-		printf '  make %-9s %s\n' "$$target" "$$text"; done
+		printf '  make %-14s %s\n' "$$target" "$$text"; done
 
 setup: .venv/allos model  ## Install Allos with the local engine into .venv and get the small model
 
@@ -79,14 +79,17 @@ model: .venv/allos
 
 .venv/pip:
 	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed. Name it: make PYTHON=/path/to/python …' >&2; exit 2; }
-	$(PYTHON) -m venv .venv
-	$(PIP) install --upgrade 'pip>=25.1'
+	@echo 'Making .venv with $(PYTHON) ...' >&2
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install --upgrade 'pip>=25.1'
 	@touch $@
 
 .venv/allos: .venv/pip pyproject.toml
-	$(PIP) install --editable '.[local]'
+	@echo 'Installing Allos with the local engine into .venv ...' >&2
+	@$(PIP) install --editable '.[local]'
 	@touch $@
 
 .venv/group-test .venv/group-lint .venv/group-docs .venv/group-build: .venv/allos
-	$(PIP) install --group $(@:.venv/group-%=%)
+	@echo "Installing what 'make $(@:.venv/group-%=%)' needs into .venv ..." >&2
+	@$(PIP) install --group $(@:.venv/group-%=%)
 	@touch $@
