@@ -72,7 +72,7 @@ _SHELLS: Final[Mapping[str, Callable[[str, str | None], str]]] = {"sh": _sh, "fi
 
 
 @click.command("env", short_help="Print the environment for programs with an OpenAI client.")
-@click.argument("alias", required=False, metavar="[ALIAS]")
+@click.argument("alias", required=False, metavar="[ALIAS]", shell_complete=options.aliases)
 @options.place
 @options.model
 @click.option("--shell", type=click.Choice(list(_SHELLS)), default="sh", help="Whose language to print [default: sh].")

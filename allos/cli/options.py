@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from allos.cli.terminal import Failed
+from allos.errors import ConfigurationError
 
-__all__ = ["as_json", "asking", "connection", "fields", "model", "place", "verbose"]
+__all__ = ["aliases", "as_json", "asking", "connection", "fields", "model", "place", "verbose"]
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -46,11 +47,27 @@ class _Finite(click.ParamType[float]):
         return number
 
 
+def aliases(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """The names of services that begin so, for the shell's completion."""
+    from allos.endpoints import names
+
+    try:
+        return [name for name in names() if name.startswith(begun)]
+    except ConfigurationError:  # a table of the user's that can't be read is no matter of a Tab key
+        return []
+
+
 def place(command: Decorated) -> Decorated:
     """Add the options that say where to go."""
     return _with(
         command,
-        click.option("-p", "--provider", metavar="ALIAS", help="Which service; see `allos providers`."),
+        click.option(
+            "-p",
+            "--provider",
+            metavar="ALIAS",
+            shell_complete=aliases,
+            help="Which service; see `allos providers`.",
+        ),
         click.option("--base-url", "--base_url", metavar="URL", help="Another address, such as a server of your own."),
         click.option(
             "--api-key", metavar="KEY", help="The key. Better set its variable: arguments are seen by others."

@@ -51,9 +51,18 @@ def test_starting_up_imports_no_heavy_package(environment: dict[str, str], comma
     assert not loaded & {"openai", "pydantic", "pydantic_settings", "rich", "tenacity", "httpx", "httpx2", "asyncio"}
 
 
-def test_completion_imports_no_heavy_package(environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("allos mod", ["models"]),
+        ("allos -p gr", ["groq"]),
+        ("allos env per", ["perplexity"]),
+        ("allos --no-s", ["--no-stream"]),
+    ],
+)
+def test_completion_imports_no_heavy_package(environment: dict[str, str], words: str, offered: list[str]) -> None:
     code = "import sys; from allos.cli import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
-    variables = {"_ALLOS_COMPLETE": "bash_complete", "COMP_WORDS": "allos mod", "COMP_CWORD": "1"}
+    variables = {"_ALLOS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     ran = subprocess.run(
         [sys.executable, "-c", code],
         env=environment | variables,
@@ -61,7 +70,7 @@ def test_completion_imports_no_heavy_package(environment: dict[str, str]) -> Non
         text=True,
         stdin=subprocess.DEVNULL,
     )
-    assert ran.stdout == "plain,models\n"
+    assert ran.stdout.splitlines() == [f"plain,{word}" for word in offered]
     assert not {"openai", "pydantic_settings", "rich"} & set(ran.stderr.split())
 
 
