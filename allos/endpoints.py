@@ -252,7 +252,8 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
         text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
         return tomllib.loads(text), text
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"Can't read {path}: {error}.") from None
+        problem = str(error).replace("at end of document", f"at its end, line {len(text.splitlines())}")
+        raise ConfigurationError(f"Can't read {path}: {problem}.") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"Can't read {path}: it is not UTF-8 text.") from None
     except OSError as error:

