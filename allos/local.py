@@ -8,9 +8,11 @@ import os
 import secrets
 import threading
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from allos.errors import ConfigurationError
 from allos.weights import Model, NotAvailable, locate, models, pull
@@ -19,6 +21,7 @@ __all__ = ["LocalServer", "Model", "NotAvailable", "models", "pull", "start"]
 
 _CONTEXT = 8192  # tokens that the requests under way share
 _PARALLEL = 4  # requests under way at once; each has the whole context of a model that has a small one
+_STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class LocalServer:
 
 
 _running: dict[Path, tuple[LocalServer, Any]] = {}
+_engines: list[Any] = []  # all that were made, so that none is let go but by `_stop`
 _lock = threading.Lock()
 
 
@@ -44,7 +48,7 @@ def start(model: str | os.PathLike[str] | None = None) -> LocalServer:
     path, row = locate(model)
     with _lock:
         if path not in _running:
-            if not _running:
+            if not _engines:
                 atexit.register(_stop)
             _running[path] = _launch(path, row)
         return _running[path][0]
@@ -72,11 +76,12 @@ def _launch(path: Path, row: Model | None) -> tuple[LocalServer, Any]:
         head, file = row.template
         params.chat_template = head + (resources.files("allos") / "templates" / file).read_text("utf-8")
     try:
-        engine = xllamacpp.Server(params)
+        _engines.extend(map(xllamacpp.Server, [params]))  # in one step: Ctrl-C can't come between and let it go
     except RuntimeError as error:
         raise ConfigurationError(
             f"llama.cpp can't load the model {str(path)!r}: {error} The file may be damaged, or too large for memory."
         ) from None
+    engine = _engines[-1]
     return LocalServer(f"{engine.listening_address}/v1", key, alias, path), engine
 
 
@@ -95,17 +100,45 @@ def _engine() -> Any:
 
 
 def _stop() -> None:
+    """Let the engines go, which stops their threads."""
     with _lock:
-        _running.clear()  # an engine stops its threads when it is let go
+        ready = [engine for server, engine in _running.values() if _is_ready(server)]
+        for engine in _engines:
+            if not any(engine is other for other in ready):
+                _keep(engine)
+        _running.clear()
+        _engines.clear()
+
+
+def _is_ready(server: LocalServer) -> bool:
+    """Whether the engine's loop runs, so that it can be told to stop.
+
+    Told before, it would not hear it, and whoever lets it go would wait for ever: a program that starts the model and
+    ends at once would hang. The loop itself answers this request.
+    """
+    connection = HTTPConnection(urlsplit(server.base_url).netloc, timeout=_STOP_SECONDS)
+    try:
+        connection.request("GET", "/slots", headers={"Authorization": f"Bearer {server.api_key}"})
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _keep(engine: Any) -> None:
+    """Never let it go: its threads end with the process."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
 
 
 def _forget() -> None:
     """In a forked child: the servers are the parent's, and the threads that could stop them are not here."""
     global _lock
     _lock = threading.Lock()
-    for _, engine in _running.values():
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))  # never let go: that would wait for those threads
+    for engine in _engines:
+        _keep(engine)
     _running.clear()
+    _engines.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -175,6 +175,13 @@ def test_it_starts_again_after_it_was_stopped(small: Path) -> None:
 
 
 @pytest.mark.live
+def test_it_can_be_stopped_as_soon_as_it_was_started(small: Path) -> None:
+    code = "from allos import local\nfor _ in range(5): local.start(); local._stop()\nlocal.start()"
+    ran = run("-c", code)  # an engine that is let go before its loop runs would never end
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+@pytest.mark.live
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_has_a_server_of_its_own_and_leaves_the_parents_alone(small: Path) -> None:
     code = f"""
