@@ -134,14 +134,16 @@ HEAD = (
 FOUND = {
     "an event without data among chunks": HEAD + b',"finish_reason":null}]}\n\ndata: \n\n',
     "two words of the service for one finish": HEAD + b',"finish_reason":"odd","native_finish_reason":"eos"}]}\n\n',
+    "an end that is spelled another way": b'data: {"type":"response.created"}\n\ndata: [DONE] now\n\n',
     "fields named as ours": HEAD
     + b',"finish_reason":"stop","choice":1,"finish":2,"logprobs":null}]}\n\ndata: [DONE]\n\n',
 }
 
 
+@pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("body", FOUND.values(), ids=FOUND)
-def test_what_was_found_once_stays_mended(body):
-    for flow in _flows("chat", False):
+def test_what_was_found_once_stays_mended(body, wire):
+    for flow in _flows(wire, False):
         try:
             flow.feed(body)
             flow.end()

@@ -173,11 +173,12 @@ class Watch:
         found: list[Delta] = self._decoder.feed(event)
         if event.data.strip() == "[DONE]":  # said at the end, when the answer has turned out to be whole
             return self._late_finish(found)
-        if not event.data.strip():
-            return b""
-        if not self._mends:
+        if not self._mends and event.data.strip():
             return sse.dump(event.data, event.name)
-        data = json.loads(event.data)
+        try:
+            data = json.loads(event.data)
+        except ValueError:  # nothing, or an end that is spelled another way
+            return b""
         if self._wire == "responses":
             return self._response_event(event, data, found)
         if not isinstance(data, dict):
