@@ -74,6 +74,7 @@ class Ladder:
             del self._rungs[: self._rungs.index(learned)]
         self._left = _MOST
         self._asked_again: str | None = None
+        self._is_ignored = False
 
     @property
     def rung(self) -> str:
@@ -105,13 +106,14 @@ class Ladder:
     def misfit(self, reply: Reply, reason: str, *, is_prose: bool) -> tuple[Message, ...]:
         """What to add to the talk so that the answer fits next time; nothing where it was asked often enough.
 
-        A text without any object says that the service ignores this way, so the next one is taken.
+        A text without any object, or one instead of a forced call, says that the service ignores this way, so the
+        next one is taken.
         """
         if self._asked_again is not None or self._left <= 1:
             return ()
-        if not (is_prose and self._step_down()):
+        if not ((is_prose or self._is_ignored) and self._step_down()):
             self._left -= 1
-        self._asked_again = reason
+        self._asked_again, self._is_ignored = reason, False
         wish = f"This does not fit the JSON schema: {reason}. Answer again, with the JSON object and nothing else."
         return Message.assistant(reply.text), Message.user(wish)
 
@@ -131,6 +133,7 @@ class Ladder:
         if self._asked_again is not None:
             notes.append(Note("repaired", "schema", f"it was asked again, as {self._asked_again}"))
         if self.rung == "tool":
+            self._is_ignored = all(call.name != self._name for call in reply.tool_calls)
             choices = [replace(choice, **self._as_text(choice)) for choice in reply.choices]
             reply = replace(reply, choices=tuple(choices))
         return replace(reply, notes=(*reply.notes, *notes))

@@ -156,6 +156,21 @@ async def test_prose_says_that_the_way_is_ignored_and_the_next_is_taken(mock_doo
     assert service.ways[2:] == ["tool"]
 
 
+async def test_a_text_instead_of_a_forced_call_says_that_forcing_is_ignored(mock_door, wire):
+    def server(request: Any) -> Any:
+        body = answers.body(request)
+        ways.append(way_of(body))
+        if ways[-1] == "json_schema":
+            return http.Response(400, json={"error": {"message": "no json_schema here"}})
+        text = '{"name": "Place", "arguments": {"city": "Paris"}}' if ways[-1] == "tool" else PARIS
+        return answers.answer(request, text)
+
+    ways: list[str] = []
+    reply = await mock_door(server, wire=wire).chat("Where?", schema=Place)
+    assert reply.parsed == Place(city="Paris")
+    assert ways == ["json_schema", "tool", "prompt"]
+
+
 async def test_an_answer_that_never_fits_is_an_error_that_keeps_it(mock_door, wire, streamed):
     service = Service(say=lambda count: '{"town": "Paris"}')
     with pytest.raises(allos.ParseError, match="city: Field required") as caught:
