@@ -18,6 +18,7 @@ import pytest
 from doors import http
 
 from allos import endpoints, local, weights
+from allos.errors import Unsupported
 from allos.messages import Choice, Delta, Message, Reasoning, Reply, Request, Text, ToolCall, Usage, Wire
 from allos.wire.answer import CODECS
 from allos.wire.collect import deltas
@@ -61,7 +62,10 @@ class Network:
 
     def _say(self, wire: Wire, body: dict[str, Any]) -> Any:
         codec = CODECS[wire]
-        request: Request = codec.load_request(body)
+        try:
+            request: Request = codec.load_request(body)
+        except Unsupported as error:
+            return _error(400, str(error), error.code)
         said = (*self.turns.get(body.get("previous_response_id", ""), ()), *request.messages)
         number = len(self.sent)
         id = f"resp_{number}" if wire == "responses" else f"chatcmpl-{number}"

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "exec": "allos.cli.execute:execute",
     "local": "allos.cli.local:local",
     "models": "allos.cli.models:models",
+    "probe": "allos.cli.probe:probe",
     "providers": "allos.cli.providers:providers",
 }
 

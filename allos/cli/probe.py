@@ -1,0 +1,127 @@
+"""`allos probe`: what a live endpoint can do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from allos.cli import options, terminal
+from allos.cli.service import connect
+from allos.endpoints import config_folder, read_toml
+
+if TYPE_CHECKING:
+    from allos.probe import Report
+
+__all__ = ["probe"]
+
+_MARKS = {True: "yes", False: "no", None: "-"}
+
+
+@click.command(short_help="Find out what an endpoint can do.")
+@click.argument("alias", required=False)
+@options.connection
+@click.option("-m", "--model", metavar="NAME", help="Which model to ask; without one the first that is listed.")
+@click.option("--name", metavar="NAME", help="What to call the endpoint in the block [default: its alias, or `mine`].")
+@click.option("--toml", "as_toml", is_flag=True, help="Print the block for the settings instead of the table.")
+@click.option("--write", is_flag=True, help="Add the block to your own config.toml.")
+@options.as_json
+@options.verbose
+def probe(
+    alias: str | None,
+    model: str | None,
+    name: str | None,
+    as_toml: bool,
+    write: bool,
+    as_json: bool,
+    verbose: bool,
+    **flags: Any,
+) -> None:
+    """Find out what an endpoint can do, with about twenty small requests.
+
+    Prints a table of what was seen. `--toml` prints, and `--write` saves, the block of settings that follows from it.
+
+    \b
+    allos probe groq
+    allos probe --base-url http://localhost:8080/v1 --write --name mine
+    """
+    if alias is not None and flags.get("provider") is not None:
+        raise click.UsageError(f"The service is named twice: {alias!r} and --provider {flags['provider']}.")
+    flags["provider"] = alias if alias is not None else flags["provider"]
+    if flags["provider"] is None and flags["base_url"] is not None:
+        flags["provider"] = "chat_completions"
+    path = _config_file() if write else None
+    with connect({**flags, "model": model}, verbose=verbose) as client:
+        client._start_local()
+        target = client.target
+        name = name or (target.endpoint.alias if not target.endpoint.generic else "mine")
+        if path is not None:
+            _refuse_twice(path, name)
+        report = _asked(target)
+    if path is not None:
+        _append(path, report.toml(name))
+        terminal.say(f"Wrote [endpoints.{name}] to {path}.")
+    if as_json:
+        terminal.print_json(
+            {"model": report.model, "tokens": report.tokens, "findings": _rows(report), "row": report.row}
+        )
+    elif as_toml:
+        terminal.print_lines(report.toml(name).splitlines())
+    else:
+        cells = [(row["check"], _MARKS[row["good"]], row["said"]) for row in _rows(report)]
+        terminal.print_table([("CHECK", "", f"SEEN WITH {report.model}"), *cells])
+
+
+def _rows(report: Report) -> list[dict[str, Any]]:
+    return [{"check": found.check, "good": found.good, "said": found.said} for found in report.findings]
+
+
+def _asked(target: Any) -> Report:
+    """Make the checks, with a bar on standard error that says which one runs."""
+    from allos.probe import Probe
+
+    asking = Probe(target)
+    terminal.say(
+        f"Asking {target.base_url}: at most {asking.requests} requests and {asking.tokens:,} tokens. Ctrl-C stops it."
+    )
+    with click.progressbar(length=len(asking.checks), label="Asking", file=sys.stderr, item_show_func=_shown) as bar:
+
+        def show(check: str) -> None:
+            bar.update(0 if bar.current_item is None else 1, check)
+
+        report = asking.run(show)
+        bar.update(1)
+    if report.tokens:
+        terminal.say(f"It took {report.tokens:,} tokens, as the endpoint counts.")
+    return report
+
+
+def _shown(check: Any) -> str:
+    return check or ""
+
+
+def _config_file() -> Path:
+    folder = config_folder(os.environ)
+    if folder is None:
+        raise terminal.Failed("There is no home folder to write to: set HOME, or print the block with --toml.", 2)
+    return folder / "config.toml"
+
+
+def _refuse_twice(path: Path, name: str) -> None:
+    data, _ = read_toml(path)
+    if name in (data.get("endpoints") or {}):
+        raise terminal.Failed(f"{path} has [endpoints.{name}] already. Choose another --name, or take it out first.", 2)
+
+
+def _append(path: Path, block: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    old = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
+    gap = "" if not old else "\n" if old.endswith("\n") else "\n\n"
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
+            file.write(f"{gap}{block}")
+    except OSError as error:
+        raise terminal.Failed(f"Can't write {path}: {error.strerror}.", 2) from None

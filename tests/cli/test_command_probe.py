@@ -1,0 +1,71 @@
+"""`allos probe`: what it prints, what it writes, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+from conftest import PATH, chat_reply
+
+CONFIG = ".config/allos/config.toml"
+
+
+def test_the_cost_is_said_before_and_a_table_after(call, server):
+    server.answers[PATH] = chat_reply("Hi!")
+    ran = call("probe", "--base-url", server.url, "-m", "tiny")
+    assert ran.status == 0
+    assert "at most 23 requests" in ran.err.splitlines()[0]
+    lines = ran.out.splitlines()
+    assert lines[0].split() == ["CHECK", "SEEN", "WITH", "tiny"]
+    assert any(line.split()[:2] == ["chat", "yes"] for line in lines)
+    assert any(line.split()[:2] == ["responses", "no"] for line in lines)
+    assert len(server.requests) <= 23
+
+
+def test_the_block_is_printed_as_toml(call, server):
+    server.answers[PATH] = chat_reply("Hi!")
+    ran = call("probe", "--base-url", server.url, "-m", "tiny", "--toml", "--name", "den")
+    row = tomllib.loads(ran.out)["endpoints"]["den"]
+    assert row["base_url"] == server.url
+    assert row["responses"] is False
+    assert row["needs_key"] is False
+
+
+def test_what_is_written_can_be_asked_at_once_and_is_not_written_twice(call, server, tmp_path):
+    server.answers[PATH] = chat_reply("Hi!")
+    file = tmp_path / CONFIG
+    file.parent.mkdir(parents=True)
+    file.write_text("temperature = 0.5\n")
+    ran = call("probe", "--base-url", server.url, "-m", "tiny", "--write", "--name", "den")
+    assert ran.status == 0
+    assert str(file) in ran.err
+    written = tomllib.loads(file.read_text())
+    assert written["temperature"] == 0.5
+    assert written["endpoints"]["den"]["default_model"] == "tiny"
+    asked = len(server.requests)
+    again = call("probe", "--base-url", server.url, "-m", "tiny", "--write", "--name", "den")
+    assert again.status == 2
+    assert "--name" in again.err
+    assert len(server.requests) == asked
+
+
+def test_everything_is_there_as_json(call, server):
+    server.answers[PATH] = chat_reply("Hi!")
+    ran = call("probe", "--base-url", server.url, "-m", "tiny", "--json")
+    told = json.loads(ran.out)
+    assert told["model"] == "tiny"
+    assert told["row"]["chat"] is True
+    assert {"check", "good", "said"} == set(told["findings"][0])
+
+
+def test_a_server_that_is_not_there_is_one_clear_error(call):
+    ran = call("probe", "--base-url", "http://127.0.0.1:9/v1")
+    assert ran.status == 5
+    assert ran.out == ""
+    assert "can't be reached" in ran.err
+
+
+def test_a_service_named_twice_is_refused(call):
+    ran = call("probe", "groq", "-p", "mistral")
+    assert ran.status == 2
+    assert "named twice" in ran.err
