@@ -428,8 +428,10 @@ class OpenAI(_Shared, WithinOrigin, openai.OpenAI):
 
     def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
         call = request.extensions.get(MARK)
-        if call is None or call.served is not None:
-            return super()._send_request(request, stream=stream, **kwargs) if call is None else _served(call, request)
+        if call is None:
+            return _as_page(super()._send_request(request, stream=stream, **kwargs))
+        if call.served is not None:
+            return _served(call, request)
         route: _Route = call.route
         try:
             response = super()._send_request(request, stream=stream, **kwargs)
@@ -496,12 +498,10 @@ class AsyncOpenAI(_Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
 
     async def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
         call = request.extensions.get(MARK)
-        if call is None or call.served is not None:
-            return (
-                await super()._send_request(request, stream=stream, **kwargs)
-                if call is None
-                else _served(call, request)
-            )
+        if call is None:
+            return _as_page(await super()._send_request(request, stream=stream, **kwargs))
+        if call.served is not None:
+            return _served(call, request)
         route: _Route = call.route
         try:
             response = await super()._send_request(request, stream=stream, **kwargs)
@@ -530,6 +530,24 @@ class AsyncOpenAI(_Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
 def _without_place(official: Mapping[str, Any]) -> dict[str, Any]:
     gone = ("base_url", "api_key", "admin_api_key", "organization", "project", "workload_identity", "provider")
     return {name: value for name, value in official.items() if name not in gone}
+
+
+def _as_page(response: Any) -> Any:
+    """The list of models as the object around it that the SDK expects, where a service sends the bare list."""
+    request = response.request
+    is_list = request.method == "GET" and request.url.path.rstrip("/").endswith("/models") and response.is_closed
+    if not is_list or not response.content.lstrip().startswith(b"["):
+        return response
+    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _NOT_COPIED]
+    made = HTTP.Response(
+        response.status_code,
+        headers=[*headers, ("content-type", "application/json")],
+        content=b'{"object":"list","data":' + response.content + b"}",
+        request=request,
+        extensions=response.extensions,
+    )
+    made.elapsed = _elapsed(response)
+    return made
 
 
 def _served(call: _Call, request: Any) -> Any:

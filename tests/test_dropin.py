@@ -350,3 +350,12 @@ def test_what_openai_itself_answers_is_not_touched(monkeypatch):
     transport = http.Client(transport=http.MockTransport(lambda request: http.Response(200, json=body)))
     client = allos.OpenAI(api_key="sk-own", http_client=transport)
     assert client.responses.with_raw_response.create(model="m", input="hi").http_response.json() == body
+
+
+@pytest.mark.parametrize(
+    "body", ['[{"id": "m-1"}]', ' [{"id": "m-1"}] ', '{"object": "list", "data": [{"id": "m-1"}]}']
+)
+def test_models_are_listed_where_a_service_sends_the_bare_list(body):
+    server = http.MockTransport(lambda request: http.Response(200, text=body))
+    client = allos.OpenAI("together", api_key="k", http_client=openai.DefaultHttpxClient(transport=server))
+    assert [model.id for model in client.models.list()] == ["m-1"]
