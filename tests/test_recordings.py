@@ -15,10 +15,9 @@ from typing import Any
 import openai
 import plain_chat
 import plain_errors
-import plain_responses
 import pytest
 import recorded
-from recorded import OTHER, PLAIN, Player, Record, connection, each, is_fault, run
+from recorded import NO_ANSWER, OTHER, PLAIN, Player, Record, connection, each, is_fault, run
 
 from allos.client import AsyncClient, Client
 from allos.dropin import AsyncOpenAI, OpenAI
@@ -26,16 +25,6 @@ from allos.errors import WireError
 from allos.exchange import Exchange, Guard, Receipt
 from allos.failures import IncompleteReplyError
 from allos.wire.answer import Answer
-
-# Exchanges that no door but the drop-in's own wire has a call for: it passes them through untouched.
-NO_ANSWER = {
-    "openai-chat-n-getchatcompletionmessageswithcancellationtok-9aad3d": "lists the messages of a stored completion",
-    "openai-chat-n-getchatcompletionswithminimallimits-f808ff": "lists stored completions",
-    "openai-responses-n-cancompactconversation-d56534": "compacts a conversation",
-    "openai-responses-n-candeleteresponse-86dda2": "asks for a stored response that is not there",
-    "openai-responses-n-count-tokens-037139": "counts tokens",
-    "openai-responses-n-responses-input-items-e7e0a4": "lists the input of a stored response",
-}
 
 BASE = "http://recorded.test/v1"
 PLAYER = Player()
@@ -255,7 +244,7 @@ def helped(client: Any, asked: str) -> dict[str, Any]:
 def test_a_stream_cut_after_any_event_is_never_a_whole_answer(record: Record) -> None:
     """Each flow is asked to end after every event; that leaves it as it is, since it never does before the answer."""
     wire, found = record["api"], recorded.events(record["response"]["body"])
-    said, end = payloads(record), end_of(record)
+    said, end = recorded.payloads(record), recorded.end_of(record)
     known = recorded.expected(record)["choices"][0]["calls"]
     flows = [Answer(wire), *(flow_of(wire, asked) for asked in (wire, OTHER[wire]))]
     for place, event in enumerate(found[:end], 1):
@@ -279,37 +268,15 @@ def flow_of(wire: str, asked: str) -> Any:
     return Guard(exchange) if asked == wire else exchange.translation()
 
 
-def payloads(record: Record) -> list[Any]:
-    """What each event of a stream holds; None for a comment and for `[DONE]`."""
-    bodies = [event.decode() for event in recorded.events(record["response"]["body"])]
-    found = [(plain_chat.chunks if record["api"] == "chat" else plain_responses.events)(body) for body in bodies]
-    return [entry[0] if entry else None for entry in found]
-
-
 def text_of(wire: str, said: list[Any], choice: int = 0) -> str:
     """A choice's text in these payloads."""
     choices = PLAIN[wire].pieces([payload for payload in said if payload is not None])["choices"]
     return str(choices[choice]["text"]) if choice < len(choices) else ""
 
 
-def end_of(record: Record) -> int:
-    """How many events it takes until the service has said that the answer is whole."""
-    finishes: dict[int, Any] = {}
-    for place, payload in enumerate(payloads(record), 1):
-        if record["api"] == "responses":
-            if payload and payload["type"] in plain_responses.LAST:
-                return place
-            continue
-        for choice in (payload or {}).get("choices") or ():
-            finishes[choice["index"]] = finishes.get(choice["index"]) or choice.get("finish_reason")
-        if finishes and all(finishes.values()):
-            return place
-    return len(recorded.events(record["response"]["body"]))
-
-
 @pytest.mark.parametrize("record", each(streamed))
 def test_a_cut_reaches_the_caller_as_an_error_with_the_text_so_far(record: Record) -> None:
-    wire, said = record["api"], payloads(record)
+    wire, said = record["api"], recorded.payloads(record)
     speaker = plain_chat.first_to_speak(record["response"]["body"]) if wire == "chat" else 0
     for whole, packets in cuts(record):
         text = text_of(wire, said[:whole])
@@ -330,7 +297,7 @@ def cuts(record: Record) -> Iterator[tuple[int, list[bytes]]]:
 
     With each, how many of its events are whole.
     """
-    found, last = recorded.events(record["response"]["body"]), end_of(record) - 1
+    found, last = recorded.events(record["response"]["body"]), recorded.end_of(record) - 1
     for place in sorted({1, last // 2, last} & set(range(1, last + 1))):
         yield place, found[:place]
     event = found[last // 2]
