@@ -15,7 +15,7 @@ from typing import Any
 
 from allos.messages import Delta, Reply, Request, Wire
 from allos.wire import chat, responses, sse
-from allos.wire.chat.reasoning import LIST_FIELDS
+from allos.wire.chat.reasoning import FIELDS, LIST_FIELDS
 from allos.wire.chat.replies import dump_finish, dump_usage, load_usage
 from allos.wire.collect import deltas
 
@@ -23,7 +23,9 @@ __all__ = ["Watch", "as_stream", "dated", "repaired"]
 
 _FINISHES = ("stop", "length", "tool_calls", "content_filter", "function_call")
 _SAID = ("role", "content", "refusal", "tool_calls", "function_call", "annotations")
-_PASSED = frozenset(("audio", *LIST_FIELDS))  # of these the server's own pieces pass; told again they would be doubled
+# The role is told once, and of the others the server's own pieces pass: told again, they would be doubled.
+_NOT_JOINED = frozenset(("role", "audio", *LIST_FIELDS))
+_GROWING = ("content", "refusal", "reasoning_content", "tool_calls")
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _RESPONSE: Mapping[str, Any] = {
     "id": str,
@@ -145,6 +147,7 @@ class Watch:
         self._last: Any = None  # the last response object of a Responses stream that had to be changed
         self._first_id: str | None = None
         self._entries: dict[tuple[int, str], int] = {}  # choice, field → how many entries of its list have come
+        self._begun: set[int] = set()  # choices whose role has been told
         self._calls: dict[int, list[str]] = {}  # choice → ids of its tool calls, by index
         self.repairs = 0
         self.tail = b""
@@ -250,13 +253,18 @@ class Watch:
         if not _has_head(data, "chat.completion.chunk") or not _counts_are_whole(data.get("usage")):
             return False
         self._first_id = self._first_id if self._first_id is not None else data["id"]
-        return data["id"] == self._first_id and all(self._is_delta(choice) for choice in data["choices"])
+        if data["id"] != self._first_id or not all(self._is_delta(choice) for choice in data["choices"]):
+            return False
+        self._begun.update(choice["index"] for choice in data["choices"])
+        return True
 
     def _is_delta(self, choice: Any) -> bool:
         if not isinstance(choice, dict) or not isinstance(choice.get("index"), int):
             return False
         delta = choice.get("delta")
         if not isinstance(delta, dict) or not isinstance(delta.get("content"), (str, type(None))):
+            return False
+        if bool(delta.get("role")) != (choice["index"] not in self._begun):  # the helper puts repeated roles together
             return False
         if any(_lacks_index(value) for key, value in delta.items() if value and key != "tool_calls"):
             return False
@@ -294,9 +302,10 @@ class Watch:
             key: value for key, value in data.items() if key not in ("choices", "usage", "error") and value is not None
         }
         made = {**head, **self._encoder.head, "choices": []}
+        choices = data.get("choices")
         before = {
-            choice.get("index", 0): choice["delta"]
-            for choice in data.get("choices") or []
+            (choice["index"] if type(choice.get("index")) is int else 0): choice["delta"]
+            for choice in (choices if isinstance(choices, list) else ())
             if isinstance(choice, dict) and isinstance(choice.get("delta"), dict)
         }
         entries: dict[int, dict[str, Any]] = {}
@@ -306,12 +315,16 @@ class Watch:
             if index not in entries:
                 further = {key: value for key, value in old.items() if key not in _SAID} if old else {}
                 further = {key: self._indexed(index, key, value) for key, value in further.items()}
-                entries[index] = {"index": index, "delta": further, "logprobs": None, "finish_reason": None}
+                role = {} if index in self._begun else {"role": "assistant"}
+                self._begun.add(index)
+                delta = {**role, **further}
+                entries[index] = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
             return entries[index]
 
         for payload in payloads:
             for choice in payload["choices"]:
-                _join(entry(choice["index"]), choice)
+                old = before.get(choice["index"], {})
+                _join(entry(choice["index"]), choice, thinks=any(old.get(name) for name in FIELDS))
         usage = None
         for delta in found:
             if delta.finish_reason is not None:
@@ -330,13 +343,16 @@ def _lacks_index(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(entry, dict) and "index" not in entry for entry in value)
 
 
-def _join(entry: dict[str, Any], choice: Mapping[str, Any]) -> None:
-    """Add a payload's choice to that of the chunk: texts and lists grow, the rest is set."""
+def _join(entry: dict[str, Any], choice: Mapping[str, Any], *, thinks: bool) -> None:
+    """Add a payload's choice to that of the chunk: texts and lists grow, the rest is set.
+
+    Where the service's own chunk `thinks`, that passes as it is.
+    """
     for key, value in choice["delta"].items():
-        if key in _PASSED:
+        if key in _NOT_JOINED or (thinks and key in FIELDS):
             continue
         old = entry["delta"].get(key)
         grows = (isinstance(old, str) and isinstance(value, str) and key != "role") or isinstance(old, list)
-        entry["delta"][key] = old + value if grows and key in ("content", "refusal", "tool_calls") else value
+        entry["delta"][key] = old + value if grows and key in _GROWING else value
     if choice.get("logprobs") is not None:
         entry["logprobs"] = choice["logprobs"]

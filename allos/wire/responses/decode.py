@@ -144,7 +144,10 @@ class Decoder:
 
     def _ended(self, payload: JSON) -> list[Delta]:
         response = payload.get("response")
-        response = response if isinstance(response, Mapping) else {}
+        if not isinstance(response, Mapping):
+            if not self._collector.reply().message.parts:
+                raise BadData(f"the last event holds no Response but {response!r:.60}", body=payload)
+            response = {}
         if response.get("error") or response.get("status") == "failed":
             return self._failed(payload)
         status = response.get("status")
