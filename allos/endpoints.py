@@ -80,6 +80,10 @@ class Endpoint:
     dialect: Dialect = field(default_factory=Dialect)
     origin: str = "built in"
 
+    def __post_init__(self) -> None:
+        if not self.chat:  # then there is nothing else to prefer
+            object.__setattr__(self, "prefers", "responses")
+
     def address(self, environ: Mapping[str, str] | None = None) -> tuple[str | None, str]:
         """The base URL and where it stands: in a variable of `environ`, or in the table."""
         environ = os.environ if environ is None else environ
