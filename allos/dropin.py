@@ -253,12 +253,13 @@ class _Shared:
         *,
         wire: str | None,
         model: str | None,
-        on_unsupported: str,
+        on_unsupported: str | None,
         state: str | os.PathLike[str] | None,
         route: _Route | None,
     ) -> dict[str, Any]:
         """Decide where calls go; returns the arguments for the official constructor."""
-        if on_unsupported not in ("warn", "error", "ignore"):
+        on_unsupported = on_unsupported or os.environ.get("ALLOS_ON_UNSUPPORTED") or None
+        if on_unsupported not in (None, "warn", "error", "ignore"):
             raise ConfigurationError(f"on_unsupported={on_unsupported!r} must be 'warn', 'error' or 'ignore'.")
         if provider is not None and not isinstance(provider, str):
             official["provider"] = provider
@@ -270,7 +271,7 @@ class _Shared:
             same = api_key in (None, NO_KEY) and route.target.api_key is None
             target = route.target if same else route.target.with_key(api_key)
             self._sends_no_key = same and not target.is_openai
-            self._route = replace(route, target=target, on_unsupported=on_unsupported)
+            self._route = replace(route, target=target, on_unsupported=on_unsupported or route.on_unsupported)
             self._provider_is_fixed = route.provider_is_fixed
             if not target.is_openai and official.get("admin_api_key") is None:
                 official["admin_api_key"] = ""
@@ -279,8 +280,9 @@ class _Shared:
         target = _target(name, official, wire=wire, model=model)
         if target.base_url is None:
             target = _started(target)
-        store = open_store(state or os.environ.get("ALLOS_STATE") or None)
-        self._route = _Route(target, on_unsupported, Sessions(store), self._provider_is_fixed)
+        store = open_store(state or target.state or os.environ.get("ALLOS_STATE") or None)
+        policy = on_unsupported or target.on_unsupported
+        self._route = _Route(target, policy, Sessions(store), self._provider_is_fixed)
         is_ours = name is not None or wire is not None or model is not None or _is_ours()
         if not is_ours and (target.is_openai or _places_itself(official)):
             return official
@@ -396,7 +398,7 @@ class OpenAI(_Shared, WithinOrigin, openai.OpenAI):
         *,
         wire: str | None = None,
         model: str | None = None,
-        on_unsupported: str = "warn",
+        on_unsupported: str | None = None,
         state: str | os.PathLike[str] | None = None,
         _route: _Route | None = None,
         _elsewhere: bool = False,
@@ -466,7 +468,7 @@ class AsyncOpenAI(_Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
         *,
         wire: str | None = None,
         model: str | None = None,
-        on_unsupported: str = "warn",
+        on_unsupported: str | None = None,
         state: str | os.PathLike[str] | None = None,
         _route: _Route | None = None,
         _elsewhere: bool = False,

@@ -41,7 +41,8 @@ class Target:
 
     `base_url` is None for the embedded model until it runs. `why` says in sentences what was chosen and from
     where; `notices` are those of them that a person should see unasked. `withheld` says which key was not sent,
-    because it belongs to another host, and how to send it all the same.
+    because it belongs to another host, and how to send it all the same. `state` is the file in which the drop-in
+    clients keep responses.
     """
 
     endpoint: Endpoint
@@ -60,6 +61,7 @@ class Target:
     why: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     withheld: str | None = None
+    state: str | None = None
 
     def __post_init__(self) -> None:
         keys.remember(self.api_key)
@@ -393,6 +395,7 @@ class _Resolution:
             (*self._notices, *self._why),
             tuple(self._notices),
             self._withheld,
+            settings.state,
         )
 
     def _options(self) -> dict[str, Any]:

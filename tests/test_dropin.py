@@ -307,6 +307,23 @@ def test_what_cannot_be_said_is_refused_as_a_server_would(server):
     assert server.requests == []
 
 
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_policy_and_state_may_come_from_the_settings(server, monkeypatch, tmp_path, place):
+    if place == "environment":
+        monkeypatch.setenv("ALLOS_ON_UNSUPPORTED", "error")
+        monkeypatch.setenv("ALLOS_STATE", str(tmp_path / "state.db"))
+    else:
+        (tmp_path / "allos").mkdir()
+        said = f'on_unsupported = "error"\nstate = {json.dumps(str(tmp_path / "state.db"))}\n'
+        (tmp_path / "allos" / "config.toml").write_text(said)
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    client = server.client("chat_completions", base_url="http://elsewhere.test/v1", api_key="k")
+    with pytest.raises(openai.BadRequestError, match="truncation"):
+        client.with_options(timeout=3).responses.create(model="m", input="?", truncation="auto")
+    client.responses.create(model="m", input="?")
+    assert (tmp_path / "state.db").exists()
+
+
 def test_a_bad_policy_is_refused_by_name(server):
     with pytest.raises(allos.ConfigurationError, match="on_unsupported='shout'"):
         server.client("ollama", on_unsupported="shout")
