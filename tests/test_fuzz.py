@@ -7,7 +7,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from allos.errors import BadData, WireError
@@ -107,6 +107,11 @@ def _flows(spoken: Wire, think_tags: bool) -> list[Any]:
 @pytest.mark.parametrize("spoken", WIRES)
 @settings(max_examples=60)
 @given(body=streams | bodies, step=st.sampled_from([1, 7, 10_000]))
+@example(body=b"data: [DONE]\ndata: [DONE]\n", step=1)
+@example(
+    body=b'data: {"choices": [{"index": 0, "delta": {}}]}\n\ndata: {"choices": [{"index": [], "delta": {}}]}\n\n',
+    step=1,
+)
 def test_any_stream_is_read_or_refused_at_any_place(spoken, think_tags, body, step):
     for flow in _flows(spoken, think_tags):
         try:
