@@ -456,7 +456,7 @@ class OpenAI(_Shared, WithinOrigin, openai.OpenAI):
             route.learn(call)
         if call.exchange.stream:
             return _made(response, call, stream=_SyncFlow(call, response))
-        return _made(response, call, route.whole(call, response, content))
+        return _answered(response, call, content, route.whole(call, response, content), stream=stream)
 
 
 class AsyncOpenAI(_Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
@@ -526,7 +526,7 @@ class AsyncOpenAI(_Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
             route.learn(call)
         if call.exchange.stream:
             return _made(response, call, stream=_AsyncFlow(call, response))
-        return _made(response, call, route.whole(call, response, content))
+        return _answered(response, call, content, route.whole(call, response, content), stream=stream)
 
 
 def _without_place(official: Mapping[str, Any]) -> dict[str, Any]:
@@ -567,12 +567,25 @@ def _served(call: _Call, request: Any) -> Any:
     return made
 
 
+def _answered(response: Any, call: _Call, came: bytes, said: bytes, *, stream: bool) -> Any:
+    """The response with a whole answer: the server's own one where its bytes may pass and the SDK reads it at once."""
+    if said is not came or stream or "json" not in response.headers.get("content-type", ""):
+        return _made(response, call, said)
+    return _known(response, call)
+
+
+def _known(response: Any, call: _Call) -> Any:
+    """The response, so that its receipt is found."""
+    request_id = response.headers.setdefault("x-request-id", f"allos_{uuid.uuid4().hex}")
+    if call.receipt is not None:
+        came_back(call.receipt, request_id)
+    return response
+
+
 def _made(response: Any, call: _Call, content: bytes | None = None, *, stream: Any = None) -> Any:
     """The response in which the SDK finds what the program asked for; headers are the server's."""
     headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _NOT_COPIED]
     headers.append(("content-type", "text/event-stream" if stream is not None else "application/json"))
-    if "x-request-id" not in response.headers:
-        headers.append(("x-request-id", f"allos_{uuid.uuid4().hex}"))
     made = HTTP.Response(
         response.status_code,
         headers=headers,
@@ -583,9 +596,7 @@ def _made(response: Any, call: _Call, content: bytes | None = None, *, stream: A
     made.history = response.history
     if stream is None:
         made.elapsed = _elapsed(response)
-    if call.receipt is not None:
-        came_back(call.receipt, made.headers["x-request-id"])
-    return made
+    return _known(made, call)
 
 
 def _elapsed(response: Any) -> datetime.timedelta:

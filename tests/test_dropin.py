@@ -376,3 +376,12 @@ def test_models_are_listed_where_a_service_sends_the_bare_list(body):
     server = http.MockTransport(lambda request: http.Response(200, text=body))
     client = allos.OpenAI("together", api_key="k", http_client=openai.DefaultHttpxClient(transport=server))
     assert [model.id for model in client.models.list()] == ["m-1"]
+
+
+def test_a_regular_answer_is_the_servers_own_response(server):
+    """Nothing of it is built anew, so that what a program reads of headers and length is what the server sent."""
+    client = server.client("chat_completions", base_url="http://elsewhere.test/v1", api_key="k")
+    raw = client.chat.completions.with_raw_response.create(model="m", messages=[])
+    assert int(raw.headers["content-length"]) == len(raw.content)
+    assert raw.http_response.json() == CHAT
+    assert allos.receipt(raw).notes == []
