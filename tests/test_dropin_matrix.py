@@ -387,10 +387,14 @@ async def test_every_object_has_its_receipt(place: Place) -> None:
     if program.asked == "responses":
         held(events[-1].response)
     held(await done(resource.with_raw_response.create(model=MODEL, stream=True, **said)))
-    async with opened(resource.with_streaming_response.create(model=MODEL, **said)) as response:
+    manager = resource.with_streaming_response.create(model=MODEL, **said)
+    async with opened(manager) as response:
         held(response)
-    async with opened(program.helper(QUESTION)) as stream:
+        held(manager)
+    manager = program.helper(QUESTION)
+    async with opened(manager) as stream:
         held(stream)
+        held(manager)
         await each(stream)
         held(await program.final(stream))
     with pytest.raises(openai.BadRequestError) as caught:
