@@ -112,6 +112,7 @@ def _flows(spoken: Wire, think_tags: bool) -> list[Any]:
     body=b'data: {"choices": [{"index": 0, "delta": {}}]}\n\ndata: {"choices": [{"index": [], "delta": {}}]}\n\n',
     step=1,
 )
+@example(body=b'data: {"choices": [{"index": 0, "delta": {"id": [null, {}]}, "finish_reason": "stop"}]}\n\n', step=7)
 def test_any_stream_is_read_or_refused_at_any_place(spoken, think_tags, body, step):
     for flow in _flows(spoken, think_tags):
         try:

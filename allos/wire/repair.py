@@ -204,8 +204,9 @@ class Watch:
         if not _lacks_index(value):
             return value
         first = self._entries.get((choice, key), 0)
-        self._entries[choice, key] = first + len(value)
-        return [{**entry, "index": place} for place, entry in enumerate(value, first)]
+        entries = [entry for entry in value if isinstance(entry, dict)]  # what is none could not be put together
+        self._entries[choice, key] = first + len(entries)
+        return [{**entry, "index": place} for place, entry in enumerate(entries, first)]
 
     def _late_finish(self, found: list[Delta]) -> bytes:
         """The finish reason of a stream that gave none, told where the stream says that it is whole."""
