@@ -14,6 +14,7 @@ import pytest
 from doors import AsyncDoor, Door, SyncDoor, http
 
 from allos.client import AsyncClient, Client
+from allos.store import MemoryStore
 from cassettes import SERVERS, replayed
 
 KEEP = ("ALLOS_RECORDINGS", "ALLOS_LIVE_", "ALLOS_RECORD_")
@@ -33,7 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting, key, proxy or home folder of the person who runs the tests reaches a test."""
+    """No setting, key, proxy or home folder of the person who runs the tests, and no state of a test before it."""
+    monkeypatch.setattr("allos.store._MEMORY", MemoryStore())
     for name in os.environ:
         upper = name.upper()
         if not upper.startswith(KEEP) and (upper.startswith(FOREIGN) or upper.endswith(FOREIGN_ENDS)):

@@ -65,7 +65,8 @@ class AsyncOneApi(http.AsyncHTTPTransport):  # type: ignore[misc]  # as above
 def server() -> Server:
     if address := os.environ.get(VARIABLE):
         return Server(address, os.environ.get("ALLOS_LIVE_KEY"))
-    running = local.start(embedded.bring("smollm2-135m"))
+    embedded.bring("smollm2-135m")
+    running = local.start("smollm2-135m")
     return Server(running.base_url, running.api_key)
 
 
