@@ -42,6 +42,8 @@ _NO_MODEL = re.compile(
     r"(invalid|unknown|no such).{0,10}\bmodel\b",
     re.IGNORECASE,
 )
+_SDK_SAYS = "Connection error."  # of any such failure
+_NO_WAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
 _QUOTA_CODES = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "credit_balance_exhausted", "insufficient_credits"}
 )
@@ -189,10 +191,20 @@ def from_transport(error: Exception, target: Target, request: Any = None) -> ope
 
 def from_break(error: Exception, target: Target, came: Reply, response: Any) -> openai.APIError:
     """A connection that broke in mid-answer: the kind of failure, with the text so far in `.reply`."""
-    failure: openai.APIError = from_transport(error, target, response.request)
+    failure = from_transport(error, target, response.request)
+    name, place, came_yet = _service(target), _plain(str(response.request.url)), f"{len(came.text)} characters"
     if not isinstance(failure, openai.APITimeoutError):
-        said = f"The answer of {_service(target)} is incomplete: {failure.message.partition(': ')[2]}"
+        reason = failure.message.partition(": ")[2].partition("\n")[0]
+        said = (
+            f"The answer from {place} is incomplete, {came_yet} of text came: {reason}\n"
+            "Try again; the server may have stopped, or a proxy between ended the connection."
+        )
         return IncompleteReplyError(said, response.request, reply=came)
+    failure.message = (
+        f"{name} fell silent in mid-answer at {place}; {came_yet} of text had come.\n"
+        "Is it slow, or the network gone? `--timeout` sets the seconds to wait for the next bytes."
+    )
+    failure.args = (failure.message,)
     failure.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError
     return failure
 
@@ -200,7 +212,10 @@ def from_break(error: Exception, target: Target, came: Reply, response: Any) -> 
 def too_quiet(target: Target, came: Reply, response: Any) -> openai.APITimeoutError:
     """A stream that sends comments and nothing else: they prove life for a while, not for ever."""
     failure = openai.APITimeoutError(request=response.request)
-    failure.message = f"{_service(target)} sent only comments and no event for too long."
+    failure.message = (
+        f"{_service(target)} sent only comments and no event for too long, at {_plain(str(response.request.url))}.\n"
+        "It may be overloaded: try again later, or set a longer `--timeout` for a slow model."
+    )
     failure.args = (failure.message,)
     failure.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError
     return failure
@@ -217,7 +232,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _kind(causes: list[BaseException], url: str) -> tuple[str, str]:
-    words = " ".join(str(cause) for cause in causes)
+    words = " ".join(dict.fromkeys(str(cause) for cause in causes if str(cause) != _SDK_SAYS))
     names = {type(cause).__name__ for cause in causes}
     if "ProxyError" in names:
         return "the proxy refused or failed", "Check HTTPS_PROXY and HTTP_PROXY, or unset them."
@@ -232,6 +247,8 @@ def _kind(causes: list[BaseException], url: str) -> tuple[str, str]:
     refused = any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes)
     if refused or "refused" in words or "All connection attempts failed" in words:
         return "the connection was refused", "Is the server running, and is the port right?"
+    if any(isinstance(cause, OSError) and cause.errno in _NO_WAY for cause in causes):
+        return "the network has no way to it", "Is the network up, and does it need a VPN or a proxy?"
     if "RemoteProtocolError" in names or "ReadError" in names:
         return (
             f"the connection broke ({_short(words)})",

@@ -1,0 +1,69 @@
+"""What an error says of a network that fails: the kind of failure, the address, the next step, and nothing twice."""
+
+import errno
+
+import openai
+import pytest
+from doors import http
+
+from allos import settings
+from allos.failures import from_break, from_transport, too_quiet
+from allos.messages import Choice, Message, Reply
+
+URL = "http://10.0.0.7:8080/v1/chat/completions"
+REQUEST = http.Request("POST", URL)
+RESPONSE = http.Response(200, request=REQUEST)
+CAME = Reply((Choice(Message.assistant("Par")),))
+
+
+@pytest.fixture
+def target():
+    return settings.resolve("chat_completions", base_url="http://10.0.0.7:8080/v1")
+
+
+def failed(cause: Exception) -> openai.APIConnectionError:
+    """The SDK's error over the HTTP library's over that of the system, as they come."""
+    between = http.ConnectError(str(cause), request=REQUEST)
+    between.__cause__ = cause
+    error = openai.APIConnectionError(request=REQUEST)
+    error.__cause__ = between
+    return error
+
+
+@pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN])
+def test_a_network_without_a_way_to_the_host_is_told_from_a_server_that_is_down(target, number):
+    said = from_transport(failed(OSError(number, "no way")), target).message
+    assert "the network has no way to it" in said
+    assert URL in said
+    assert "VPN" in said
+
+
+def test_what_several_layers_say_alike_is_said_once(target):
+    said = from_transport(failed(OSError(errno.EIO, "odd")), target).message
+    assert said.count("odd") == 1
+    assert "Connection error." not in said
+
+
+def test_silence_in_mid_answer_is_told_from_no_answer_and_keeps_what_came(target):
+    error = from_break(http.ReadTimeout("", request=REQUEST), target, CAME, RESPONSE)
+    assert isinstance(error, openai.APITimeoutError)
+    assert "fell silent in mid-answer" in str(error)
+    assert "3 characters" in str(error)
+    assert URL in str(error)
+    assert error.reply.text == "Par"
+
+
+def test_a_stream_of_comments_names_the_address_and_the_next_step(target):
+    error = too_quiet(target, CAME, RESPONSE)
+    assert URL in str(error)
+    assert "--timeout" in str(error)
+    assert error.reply.text == "Par"
+
+
+def test_a_connection_that_breaks_in_mid_answer_names_the_address_and_what_came(target):
+    error = from_break(http.RemoteProtocolError("peer closed", request=REQUEST), target, CAME, RESPONSE)
+    assert "incomplete" in str(error)
+    assert "3 characters" in str(error)
+    assert URL in str(error)
+    assert "it an HTTP server" not in str(error)  # it has just been one
+    assert error.reply.text == "Par"
