@@ -10,6 +10,7 @@ import errno
 import re
 import socket
 import ssl
+import urllib.request
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
@@ -246,6 +247,8 @@ def _kind(causes: list[BaseException], url: str) -> tuple[str, str]:
         return f"TLS failed ({_short(words)})", "Is https:// right for this address?"
     refused = any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes)
     if refused or "refused" in words or "All connection attempts failed" in words:
+        if proxy := _proxy(url):
+            return "the connection was refused", f"It goes through the proxy {proxy}: check HTTPS_PROXY and HTTP_PROXY."
         return "the connection was refused", "Is the server running, and is the port right?"
     if any(isinstance(cause, OSError) and cause.errno in _NO_WAY for cause in causes):
         return "the network has no way to it", "Is the network up, and does it need a VPN or a proxy?"
@@ -255,6 +258,15 @@ def _kind(causes: list[BaseException], url: str) -> tuple[str, str]:
             "Try again; is it an HTTP server, and http:// or https:// right?",
         )
     return _short(words) or "the connection failed", "Is the server running, and the base URL right?"
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for an address, without user and password."""
+    scheme, _, host = url.partition("://")
+    host = host.partition("/")[0]
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    return _plain(proxy) if proxy and not urllib.request.proxy_bypass(host) else None
 
 
 def from_wire(error: WireError, target: Target, response: Any) -> openai.APIError:

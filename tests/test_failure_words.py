@@ -67,3 +67,16 @@ def test_a_connection_that_breaks_in_mid_answer_names_the_address_and_what_came(
     assert URL in str(error)
     assert "it an HTTP server" not in str(error)  # it has just been one
     assert error.reply.text == "Par"
+
+
+@pytest.mark.parametrize(("exempt", "is_told"), [("", True), ("10.0.0.7", False)])
+def test_a_refused_connection_through_a_proxy_names_the_proxy_without_its_password(
+    target, monkeypatch, exempt, is_told
+):
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://me:secret@proxy.test:3128")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, exempt)
+    said = from_transport(failed(ConnectionRefusedError(errno.ECONNREFUSED, "refused")), target).message
+    assert ("http://proxy.test:3128" in said) is is_told
+    assert "secret" not in said
