@@ -201,11 +201,12 @@ def from_break(error: Exception, target: Target, came: Reply, response: Any) -> 
             "Try again; the server may have stopped, or a proxy between ended the connection."
         )
         return IncompleteReplyError(said, response.request, reply=came)
-    failure.message = (
-        f"{name} fell silent in mid-answer at {place}; {came_yet} of text had come.\n"
-        "Is it slow, or the network gone? `--timeout` sets the seconds to wait for the next bytes."
-    )
-    failure.args = (failure.message,)
+    if came.text:
+        failure.message = (
+            f"{name} fell silent in mid-answer at {place}; {came_yet} of text had come.\n"
+            "Is it slow, or the network gone? `--timeout` sets the seconds to wait for the next bytes."
+        )
+        failure.args = (failure.message,)
     failure.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError
     return failure
 

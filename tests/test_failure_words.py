@@ -53,6 +53,10 @@ def test_silence_in_mid_answer_is_told_from_no_answer_and_keeps_what_came(target
     assert error.reply.text == "Par"
 
 
+def test_silence_before_the_first_word_is_no_answer_in_time(target):
+    assert "in time" in str(from_break(http.ReadTimeout("", request=REQUEST), target, Reply(), RESPONSE))
+
+
 def test_a_stream_of_comments_names_the_address_and_the_next_step(target):
     error = too_quiet(target, CAME, RESPONSE)
     assert URL in str(error)
