@@ -45,6 +45,7 @@ from allos.failures import (
 from allos.messages import Wire
 from allos.receipts import MARK, answered, came_back
 from allos.redirects import AsyncWithinOrigin, WithinOrigin
+from allos.retry import Policy
 from allos.settings import Target
 from allos.state import Sessions, StateError, open_store
 from allos.transport import HTTP, transport_errors
@@ -216,6 +217,15 @@ class _Route:
             and not self.keeps_state(exchange.receipt.spoken)
         ):
             self.sessions.remember(exchange.asked_body, answer)
+
+    def refused(self, call: _Call, response: Any, content: bytes) -> Any:
+        """The error response for the SDK, which is told not to ask again where that can't help."""
+        body = self.readable(response, content)
+        policy = Policy(quota_codes=self.target.endpoint.dialect.quota_codes)
+        made = _made(response, call, body)
+        if not policy.helps(openai.APIStatusError("", response=response, body=json.loads(body))):
+            made.headers["x-should-retry"] = "false"
+        return made
 
     def readable(self, response: Any, content: bytes) -> bytes:
         """An error body whose message says cause and next step, with the server's own fields kept."""
@@ -451,7 +461,7 @@ class OpenAI(_Shared, WithinOrigin, openai.OpenAI):
                 other = self._send_request(again, stream=stream, **kwargs)
                 if not switched.is_missing:
                     return other
-            return _made(response, call, route.readable(response, content))
+            return route.refused(call, response, content)
         if call.instead_of is not None:
             route.learn(call)
         if call.exchange.stream:
@@ -521,7 +531,7 @@ class AsyncOpenAI(_Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
                 other = await self._send_request(again, stream=stream, **kwargs)
                 if not switched.is_missing:
                     return other
-            return _made(response, call, route.readable(response, content))
+            return route.refused(call, response, content)
         if call.instead_of is not None:
             route.learn(call)
         if call.exchange.stream:
