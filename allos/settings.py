@@ -516,7 +516,8 @@ class _Resolution:
         if is_needed and row is not None and row.needs_key and (base_url is None or row.serves(base_url)):
             raise KeyMissing(" ".join(filter(None, (_missing(row), self._withheld))))
         if (spare := destination.endpoint.key_from(self._environ)) is not None:
-            self._withhold(spare[1], destination.endpoint.title, destination)
+            owner = self._table.for_base_url(destination.endpoint.base_url or "") or destination.endpoint
+            self._withhold(spare[1], owner.title, destination)
         return None, None
 
     def _told_key(self, key: str, origin: str) -> tuple[str, str]:
