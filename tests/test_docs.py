@@ -24,10 +24,11 @@ from types import ModuleType
 import click
 import pytest
 import standin
+from embedded import bring
 from pages import PAGES, ROOT, Block, Command, blocks, commands, is_like
 
 import allos
-from allos import endpoints, settings
+from allos import endpoints, settings, weights
 from allos.cli import process
 from allos.cli.app import app
 
@@ -161,6 +162,22 @@ def test_a_page_shows_what_the_command_says(block: Block, monkeypatch: pytest.Mo
             elif command.words[0] == "allos":
                 status, said = run(command, monkeypatch)
                 assert is_like(said, expected), f"{block.name}: {line}\n{said}"
+
+
+@pytest.mark.live
+def test_the_readme_runs_as_pasted_on_the_embedded_model(tmp_path: Path) -> None:
+    bring(weights.DEFAULT)
+    readme = blocks(ROOT / "README.md")
+    script = "\n".join(block.code for block in readme if block.language == "python")
+    shell = next(block.code for block in readme if "ALLOS_PROVIDER=" in block.code)
+    command = next(block.code for block in readme if block.code.startswith("allos "))
+    path = os.pathsep.join((os.path.dirname(sys.executable), os.environ["PATH"]))
+    for line in ([sys.executable, "-c", script], ["/bin/sh", "-c", shell], ["/bin/sh", "-c", command]):
+        done = subprocess.run(
+            line, capture_output=True, text=True, cwd=tmp_path, timeout=120, env={**os.environ, "PATH": path}
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
 
 
 @pytest.mark.parametrize("block", of("toml"), **named(of("toml")))
