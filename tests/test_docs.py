@@ -174,7 +174,7 @@ def test_the_readme_runs_as_pasted_on_the_embedded_model(tmp_path: Path) -> None
     path = os.pathsep.join((os.path.dirname(sys.executable), os.environ["PATH"]))
     for line in ([sys.executable, "-c", script], ["/bin/sh", "-c", shell], ["/bin/sh", "-c", command]):
         done = subprocess.run(
-            line, capture_output=True, text=True, cwd=tmp_path, timeout=120, env={**os.environ, "PATH": path}
+            line, capture_output=True, text=True, cwd=tmp_path, timeout=300, env={**os.environ, "PATH": path}
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip()
