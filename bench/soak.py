@@ -214,7 +214,8 @@ def growth(samples: list[Sample]) -> tuple[int, int]:
     part = max(1, len(counted) // 4)
 
     def middle(name: str, some: list[Sample]) -> int:
-        return sorted(getattr(sample, name) for sample in some)[len(some) // 2]
+        values: list[int] = sorted(getattr(sample, name) for sample in some)
+        return values[len(some) // 2]
 
     early, late = counted[:part], counted[-part:]
     return (

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import figures  # noqa: E402  # stands among the tests, which compare the page
-from recorded import FOLDER, load  # noqa: E402
+from plain_chat import FOLDER  # noqa: E402
+from recorded import load  # noqa: E402
 
 if __name__ == "__main__":
     if not load():
