@@ -9,9 +9,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from types import FrameType
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import openai
 from pydantic import SecretStr
@@ -20,6 +20,7 @@ from allos import keys, settings
 from allos.adapters import ADAPTERS, Adapter, no_key
 from allos.errors import BadData, Unsupported, UnsupportedWarning, WireError
 from allos.failures import from_break, from_status, from_transport, from_wire, too_quiet
+from allos.fallback import Journey, circuits, named
 from allos.messages import Delta, MessageLike, Note, Reply, Request
 from allos.retry import Attempt, Budget, Policy
 from allos.settings import Target
@@ -27,7 +28,7 @@ from allos.talk import Talk
 from allos.transport import transport_errors
 from allos.wire.answer import Answer, read_json, read_whole
 
-__all__ = ["Caller", "Reading"]
+__all__ = ["Call", "Caller", "Reading"]
 
 _PACKAGE = str(Path(__file__).parent)
 _QUIET_READ_TIMEOUTS = 5  # how many read timeouts a stream may pass with comments only
@@ -36,6 +37,8 @@ _budgets: dict[str | None, Budget] = {}
 
 class Caller:
     """A client without the few lines that move bytes."""
+
+    _others: tuple[Any, ...] = ()  # clients of the same kind, for the places to ask when this one fails
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Caller:
         system: str | None = None,
         on_unsupported: Literal["warn", "error", "ignore"] | None = None,
         on_retry: Callable[[Attempt], None] | None = None,
+        fallback: Sequence[str] | None = None,
         env_file: str | None = None,
         http_client: Any = None,
     ) -> None:
@@ -65,17 +69,34 @@ class Caller:
             "max_retries": max_retries,
             "system": system,
             "on_unsupported": on_unsupported,
+            "fallback": fallback,
             "env_file": env_file,
         }
-        self.target: Target = settings.resolve(**given)
         self._arguments = {**given, "on_retry": on_retry, "http_client": http_client}
-        self._http_client = http_client
-        budget = _budgets.setdefault(self.target.base_url, Budget())
-        codes = self.target.endpoint.dialect.quota_codes
-        self._policy = Policy(self.target.max_retries, on_retry=on_retry, budget=budget, quota_codes=codes)
-        self._lock = threading.Lock()
         keys.watch_logs()
+        target = settings.resolve(**given)
+        self._settle(target, on_retry, http_client)
+        self._others = tuple(self._beside(other, on_retry, http_client) for other in target.fallback)
+        self._ways = circuits([target, *target.fallback])
+
+    def _settle(self, target: Target, on_retry: Callable[[Attempt], None] | None, http_client: Any) -> None:
+        self.target = target
+        self._http_client = http_client
+        budget = _budgets.setdefault(target.base_url, Budget())
+        codes = target.endpoint.dialect.quota_codes
+        self._policy = Policy(target.max_retries, on_retry=on_retry, budget=budget, quota_codes=codes)
+        self._lock = threading.Lock()
         self._prepare()
+
+    def _beside(self, target: Target, on_retry: Callable[[Attempt], None] | None, http_client: Any) -> Self:
+        """A client of the same kind for a place to ask when this one fails."""
+        other = object.__new__(type(self))
+        other._settle(target, on_retry, http_client)
+        return other
+
+    def _call(self, talk: Talk, **changes: Any) -> Call[Self]:
+        """The next request of a talk, on its way to the first place that answers."""
+        return Call(self, talk, talk.request.replace(**changes))
 
     def _prepare(self) -> None:
         """Set up what a colour keeps for itself."""
@@ -121,14 +142,13 @@ class Caller:
         timeout = {} if self.target.timeout is None else {"timeout": self.target.timeout}
         return {"extra_headers": no_key(self.target), **timeout}
 
-    def _read(self, response: Any, notes: Sequence[Note]) -> Reply:
+    def _read(self, response: Any) -> Reply:
         """The reply in a whole answer."""
         think_tags = self.target.endpoint.dialect.think_tags
         try:
-            reply = read_whole(self.target.speaks, response.content, think_tags=think_tags)
+            return read_whole(self.target.speaks, response.content, think_tags=think_tags)
         except WireError as error:
             raise from_wire(error, self.target, response) from None
-        return replace(reply, notes=(*reply.notes, *notes))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -148,6 +168,59 @@ class Caller:
 
             server = local.start(self.target.model)
             self.target = self.target.reached(server.base_url, server.api_key, server.model)
+
+
+Client_ = TypeVar("Client_", bound=Caller)
+
+
+class Call(Generic[Client_]):
+    """One request on its way from place to place: `client` is the one to ask now.
+
+    A talk stays where its last step was answered. It moves only where its history is in the request: what a service
+    keeps, no other can know.
+    """
+
+    def __init__(self, client: Client_, talk: Talk, request: Request) -> None:
+        may_move = not _KEPT_BY_THE_SERVICE & request.extra.keys()
+        self._clients: tuple[Client_, ...] = (client, *client._others) if may_move else (client,)
+        names = [named(client.target) for client in self._clients]
+        self._journey = Journey(names, client._ways[: len(names)], start=talk.place if may_move else 0)
+        self._talk = talk
+        self._request = request
+        self._bodies = dict[int, tuple[dict[str, Any], list[Note]]]()
+
+    @property
+    def client(self) -> Client_:
+        """The client of the place to ask now."""
+        return self._clients[self._journey.place]
+
+    def body(self) -> dict[str, Any]:
+        """The JSON to send to that place, once its client is open."""
+        place = self._journey.place
+        if place not in self._bodies:
+            request, notes = self._request, list[Note]()
+            if place:  # the model was named for the first one
+                request = request.replace(model=self.client.target.model)
+            self._bodies[place] = (self.client._body(request, notes), notes)
+        return self._bodies[place][0]
+
+    def retrying(self) -> dict[str, Any]:
+        """The arguments for tenacity."""
+        return self._journey.retrying([client._policy for client in self._clients])
+
+    def notes(self) -> tuple[Note, ...]:
+        """What became of the request, once it is answered."""
+        self._talk.place = self._journey.place
+        return (*self._bodies[self._journey.place][1], *self._journey.notes())
+
+    def explained(self, error: openai.APIError) -> openai.APIError:
+        """The error, and which places were asked before."""
+        self._talk.place = self._journey.place
+        return self._journey.explained(error)
+
+
+# Fields by which a request names what a service has kept of the conversation.
+_KEPT_BY_THE_SERVICE = frozenset({"previous_response_id", "conversation"})
 
 
 class Reading:
@@ -236,6 +309,11 @@ def naming(error: openai.APIStatusError, names: Sequence[str]) -> openai.APIStat
 def _outside() -> int:
     """The `stacklevel`, seen from the caller of this function, of the line outside this package that led here."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and _is_inside(frame):
         frame, level = frame.f_back, level + 1
     return level
+
+
+def _is_inside(frame: FrameType) -> bool:
+    """Whether a frame is ours, or of the library that calls us again and again."""
+    return frame.f_code.co_filename.startswith(_PACKAGE) or frame.f_globals.get("__name__", "").startswith("tenacity")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,9 +17,9 @@ from allos import redirects
 from allos.adapters import no_key, sdk_arguments
 from allos.caller import Caller, model_names, naming
 from allos.failures import is_missing_model
-from allos.messages import MessageLike, Note, Reply, Request, ToolChoice
+from allos.messages import MessageLike, Reply, ToolChoice
 from allos.stream import AsyncStream, Stream
-from allos.talk import SchemaLike
+from allos.talk import SchemaLike, Talk
 from allos.tools import ToolLike
 from allos.transport import HTTP
 
@@ -35,6 +36,7 @@ class Client(Caller):
     `timeout` is the longest time without a byte, in seconds (600 where nothing is set), `max_retries` how often a
     failed request is tried again (2); `on_retry` is called before each wait with an `allos.retry.Attempt`.
     `on_unsupported` is what becomes of a field that the endpoint can't take: "warn", "error" or "ignore".
+    `fallback` names the places to ask when this one fails, such as ["together/model", "local"].
     `http_client` is an `openai.DefaultHttpxClient` of the caller's own, who closes it.
 
     `target` tells where calls go and why. Usable from several threads and after a fork, picklable, and a context
@@ -82,7 +84,7 @@ class Client(Caller):
         talk = self._talk(messages, _given(locals()))
         while True:
             try:
-                reply = self._ask(talk.request)
+                reply = self._ask(talk)
             except openai.APIStatusError as error:
                 if not talk.steps_down(error):
                     raise
@@ -133,6 +135,8 @@ class Client(Caller):
             sdk, self._sdk_client = self._sdk_client, None
         if sdk is not None and self._http_client is None:
             sdk.close()
+        for other in self._others:
+            other.close()
 
     def __enter__(self) -> Self:
         return self
@@ -150,19 +154,23 @@ class Client(Caller):
                 self._sdk_owner = os.getpid()
             return self._sdk_client
 
-    def _ask(self, request: Request) -> Reply:
-        sdk, notes = self._sdk(), list[Note]()
-        body = self._body(request, notes)
+    def _ask(self, talk: Talk) -> Reply:
+        call = self._call(talk)
 
         def once() -> Reply:
-            with self._explained():
-                raw = self._adapter.create(sdk, body, **self._options())
-            return self._read(raw.http_response, notes)
+            client, sdk = call.client, call.client._sdk()
+            body = call.body()
+            with client._explained():
+                raw = client._adapter.create(sdk, body, **client._options())
+            return client._read(raw.http_response)
 
         try:
-            return tenacity.Retrying(**self._policy.options())(once)
+            reply = tenacity.Retrying(**call.retrying())(once)
         except openai.APIStatusError as error:
-            raise self._with_models(error) from None
+            raise call.explained(call.client._with_models(error)) from None
+        except openai.APIError as error:
+            raise call.explained(error) from None
+        return replace(reply, notes=(*reply.notes, *call.notes()))
 
     def _list_models(self) -> list[str]:
         with self._explained():
@@ -217,7 +225,7 @@ class AsyncClient(Caller):
         talk = self._talk(messages, _given(locals()))
         while True:
             try:
-                reply = await self._ask(talk.request)
+                reply = await self._ask(talk)
             except openai.APIStatusError as error:
                 if not talk.steps_down(error):
                     raise
@@ -258,6 +266,8 @@ class AsyncClient(Caller):
         sdk = self._sdk_clients.pop(asyncio.get_running_loop(), None)
         if sdk is not None and self._http_client is None:
             await sdk.close()
+        for other in self._others:
+            await other.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -275,19 +285,23 @@ class AsyncClient(Caller):
             self._sdk_clients[loop] = redirects.AsyncOpenAI(**sdk_arguments(self.target), http_client=self._http_client)
         return self._sdk_clients[loop]
 
-    async def _ask(self, request: Request) -> Reply:
-        sdk, notes = await self._sdk(), list[Note]()
-        body = self._body(request, notes)
+    async def _ask(self, talk: Talk) -> Reply:
+        call = self._call(talk)
 
         async def once() -> Reply:
-            with self._explained():
-                raw = await self._adapter.create(sdk, body, **self._options())
-            return self._read(raw.http_response, notes)
+            client, sdk = call.client, await call.client._sdk()
+            body = call.body()
+            with client._explained():
+                raw = await client._adapter.create(sdk, body, **client._options())
+            return client._read(raw.http_response)
 
         try:
-            return await tenacity.AsyncRetrying(**self._policy.options())(once)
+            reply: Reply = await tenacity.AsyncRetrying(**call.retrying())(once)
         except openai.APIStatusError as error:
-            raise await self._with_models(error) from None
+            raise call.explained(await call.client._with_models(error)) from None
+        except openai.APIError as error:
+            raise call.explained(error) from None
+        return replace(reply, notes=(*reply.notes, *call.notes()))
 
     async def _list_models(self) -> list[str]:
         sdk = await self._sdk()

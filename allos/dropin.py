@@ -2,11 +2,13 @@
 
 They are real subclasses.
 Two hooks of the SDK are overridden, `_build_request` (what is sent) and `_send_request` (what came back), and
-this module is the only one that touches the SDK's internals; `tests/test_sdk_contract.py` pins what it relies on.
+this module is, with `redirects`, the only one that touches the SDK's internals; `tests/test_sdk_contract.py` pins
+what it relies on.
 """
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import json
 import os
@@ -15,7 +17,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
@@ -42,6 +44,7 @@ from allos.failures import (
     is_missing_route,
     too_quiet,
 )
+from allos.fallback import Journey, circuits, named
 from allos.messages import Wire
 from allos.receipts import MARK, answered, came_back
 from allos.redirects import AsyncWithinOrigin, WithinOrigin
@@ -62,6 +65,7 @@ _NOT_COPIED = {"content-length", "content-encoding", "transfer-encoding", "conte
 
 _learned: dict[str, Wire] = {}  # base URL → the API that an unknown host turned out to speak
 _learned_lock = threading.Lock()
+_KEPT = {"previous_response_id", "conversation"}  # what names a history instead of holding it
 
 
 @dataclass(slots=True)
@@ -75,6 +79,8 @@ class _Call:
     may_switch: bool = False
     instead_of: int | None = None  # the status with which the other API of an unknown host was answered
     is_missing: bool = False  # the host turned out not to have this API
+    asked: Any = None  # the options as the program gave them
+    may_move: bool = False
 
     @property
     def receipt(self) -> Receipt | None:
@@ -90,6 +96,7 @@ class _Route:
     on_unsupported: str
     sessions: Sessions
     provider_is_fixed: bool
+    is_spare: bool = False
 
     def spoken(self, asked: Wire) -> tuple[Wire, bool]:
         """The API to speak for a call, and whether the other may be tried when this one is not there."""
@@ -104,8 +111,11 @@ class _Route:
         return ("responses" if endpoint.responses and endpoint.prefers == "responses" else "chat"), False
 
     def keeps_state(self, spoken: Wire) -> bool:
-        """Whether the endpoint itself remembers responses, so that nothing is kept here."""
-        return spoken == "responses" and bool(self.target.endpoint.stateful)
+        """Whether the endpoint itself remembers responses, so that nothing is kept here.
+
+        What a spare place answers is kept here all the same, as the next call may go to the first place again.
+        """
+        return spoken == "responses" and bool(self.target.endpoint.stateful) and not self.is_spare
 
     def begin(self, options: Any) -> _Call | None:
         """How a call travels; None for a resource that passes through untouched."""
@@ -125,7 +135,7 @@ class _Route:
         self, asked: Wire, spoken: Wire, body: dict[str, Any], options: Any, *, may_switch: bool = False
     ) -> _Call:
         """The call as it is sent over the API `spoken`, or the refusal that a server would give."""
-        call = _Call(self, may_switch=may_switch, options=options)
+        call = _Call(self, may_switch=may_switch, options=options, asked=options)
         expanded = None
         try:
             if asked == "responses" and self._is_ours(body, spoken):
@@ -139,12 +149,15 @@ class _Route:
         else:
             sent = call.exchange.sent_body
             call.options = options.model_copy(update={"url": PATHS[spoken], "json_data": sent, "extra_json": None})
+            call.may_move = bool(self.target.fallback) and (not _KEPT & body.keys() or self._is_ours(body, spoken))
         return call
 
     def _is_ours(self, body: Mapping[str, Any], spoken: Wire) -> bool:
         """Whether the history that a request names is to be replayed from here."""
         if self.keeps_state(spoken):
             return False
+        if self.is_spare:
+            return True
         if spoken == "chat" or self.target.endpoint.stateful is False:
             return True
         named = body.get("previous_response_id")
@@ -182,6 +195,7 @@ class _Route:
         asked, spoken = call.exchange.receipt.asked, call.exchange.receipt.spoken
         made = self.travel(asked, _OTHER[spoken], call.exchange.asked_body, call.options)
         made.instead_of = error.status_code
+        made.may_move = False  # who switches is on the way already
         return made
 
     def learn(self, call: _Call) -> None:
@@ -253,6 +267,8 @@ class _Shared:
     _route: _Route
     _provider_is_fixed: bool
     _siblings: dict[str, Any]
+    _spares: dict[int, Any]
+    _fallback: Sequence[str] | None
     _sends_no_key: bool
     admin_api_key: str | None
 
@@ -265,7 +281,9 @@ class _Shared:
         model: str | None,
         on_unsupported: str | None,
         state: str | os.PathLike[str] | None,
+        fallback: Sequence[str] | None,
         route: _Route | None,
+        spare: _Route | None,
     ) -> dict[str, Any]:
         """Decide where calls go; returns the arguments for the official constructor."""
         on_unsupported = on_unsupported or os.environ.get("ALLOS_ON_UNSUPPORTED") or None
@@ -276,6 +294,8 @@ class _Shared:
         name = provider if isinstance(provider, str) else None
         base_url, api_key = _text(official.get("base_url")), _text(official.get("api_key"))
         self._siblings = {}
+        self._spares = {}
+        self._fallback = fallback
         self._sends_no_key = False
         if route is not None and name is None and base_url == route.target.base_url:
             same = api_key in (None, NO_KEY) and route.target.api_key is None
@@ -287,12 +307,15 @@ class _Shared:
                 official["admin_api_key"] = ""
             return official
         self._provider_is_fixed = name is not None or _names_a_place(official)
-        target = _target(name, official, wire=wire, model=model)
+        target = spare.target if spare is not None else _target(name, official, wire, model, fallback)
         if target.base_url is None:
             target = _started(target)
-        store = open_store(state or target.state or os.environ.get("ALLOS_STATE") or None)
         policy = on_unsupported or target.on_unsupported
-        self._route = _Route(target, policy, Sessions(store), self._provider_is_fixed)
+        if spare is not None:
+            self._route = replace(spare, target=target)
+        else:
+            store = open_store(state or target.state or os.environ.get("ALLOS_STATE") or None)
+            self._route = _Route(target, policy, Sessions(store), self._provider_is_fixed)
         is_ours = name is not None or wire is not None or model is not None or _is_ours()
         if not is_ours and (target.is_openai or _places_itself(official)):
             return official
@@ -330,6 +353,16 @@ class _Shared:
             self._siblings[alias] = self.copy(provider=alias)  # type: ignore[attr-defined]  # of the official class
         return self._siblings[alias]
 
+    def _spare(self, place: int) -> Any:
+        """The client of a place to ask when this one fails: it gets no key, header or query of this one."""
+        if place not in self._spares:
+            route = self._route
+            there = replace(route, target=route.target.fallback[place - 1], provider_is_fixed=True, is_spare=True)
+            self._spares[place] = self.copy(  # type: ignore[attr-defined]  # of the official class
+                provider=there.target.endpoint.alias, set_default_query={}, _extra_kwargs={"_spare": there}
+            )
+        return self._spares[place]
+
     def _copied(self, changed: dict[str, Any]) -> dict[str, Any]:
         """The constructor arguments of ours that a copy needs, taken out of those of the call."""
         provider = changed.get("provider")
@@ -338,7 +371,7 @@ class _Shared:
             del changed["provider"]
             changed["set_default_headers"] = changed.get("default_headers", {})
             changed.pop("default_headers", None)
-            return {**kept, "provider": provider, "_elsewhere": True}
+            return {**kept, "provider": provider, "fallback": self._fallback, "_elsewhere": True}
         return {**kept, "_route": self._route}
 
 
@@ -346,14 +379,22 @@ def _has_authorization(options: Any) -> bool:
     return isinstance(options.headers, Mapping) and any(name.lower() == "authorization" for name in options.headers)
 
 
-def _target(name: str | None, official: Mapping[str, Any], *, wire: str | None, model: str | None) -> Target:
+def _target(
+    name: str | None,
+    official: Mapping[str, Any],
+    wire: str | None,
+    model: str | None,
+    fallback: Sequence[str] | None,
+) -> Target:
     """Where a client with these arguments sends its calls."""
     base_url, api_key = _text(official.get("base_url")), _text(official.get("api_key"))
     if _places_itself(official):
+        if fallback:
+            raise ConfigurationError("fallback= needs a place that Allos knows: give an alias or a base_url.")
         return settings.official(environ={})
     if name is not None or wire is not None or model is not None or _is_ours():
-        return settings.resolve(name, model, base_url=base_url, api_key=api_key, wire=wire)
-    return settings.official(base_url=base_url, api_key=api_key)
+        return settings.resolve(name, model, base_url=base_url, api_key=api_key, wire=wire, fallback=fallback)
+    return settings.official(base_url=base_url, api_key=api_key, fallback=fallback)
 
 
 def _places_itself(official: Mapping[str, Any]) -> bool:
@@ -395,7 +436,8 @@ class OpenAI(_Shared, WithinOrigin, openai.OpenAI):
 
     `wire` forces the API to speak, `model` replaces the model of every call, `on_unsupported` says what happens to
     a field that the endpoint can't take ("warn", "error" or "ignore"), `state` is the file in which responses and
-    conversations are kept where the endpoint keeps none. `allos.receipt(response)` tells what was done to a call.
+    conversations are kept where the endpoint keeps none, `fallback` names the places to ask when this one fails, such
+    as ["together/model", "local"]. `allos.receipt(response)` tells what was done to a call.
 
     Raises what `openai.OpenAI` raises; a field that can't be translated is an `openai.BadRequestError` with `param`
     and `code`, as from a server. The constructor raises `ConfigurationError` for a provider or address that can't be,
@@ -410,7 +452,9 @@ class OpenAI(_Shared, WithinOrigin, openai.OpenAI):
         model: str | None = None,
         on_unsupported: str | None = None,
         state: str | os.PathLike[str] | None = None,
+        fallback: Sequence[str] | None = None,
         _route: _Route | None = None,
+        _spare: _Route | None = None,
         _elsewhere: bool = False,
         **official: Any,
     ) -> None:
@@ -424,7 +468,9 @@ class OpenAI(_Shared, WithinOrigin, openai.OpenAI):
                 model=model,
                 on_unsupported=on_unsupported,
                 state=state,
+                fallback=fallback,
                 route=_route,
+                spare=_spare,
             )
         )
         self._settle()
@@ -438,10 +484,25 @@ class OpenAI(_Shared, WithinOrigin, openai.OpenAI):
     def _build_request(self, options: Any, *, retries_taken: int = 0) -> Any:
         return self._call(options, partial(super()._build_request, retries_taken=retries_taken))
 
+    def _send_somewhere(self, way: _Way, *, stream: bool, **kwargs: Any) -> Any:
+        while True:
+            client = way.client()
+            try:
+                response = client._send_request(way.request(client, kwargs), stream=stream, **kwargs)
+                if isinstance(response.stream, _SyncFlow):
+                    response.stream.begin()
+            except _failures() as error:
+                way.failed(error)
+            else:
+                if (final := way.answered(response)) is not None:
+                    return final
+
     def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
         call = request.extensions.get(MARK)
         if call is None:
             return _as_page(super()._send_request(request, stream=stream, **kwargs))
+        if call.may_move:
+            return self._send_somewhere(_Way(self, request), stream=stream, **kwargs)
         if call.served is not None:
             return _served(call, request)
         route: _Route = call.route
@@ -480,7 +541,9 @@ class AsyncOpenAI(_Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
         model: str | None = None,
         on_unsupported: str | None = None,
         state: str | os.PathLike[str] | None = None,
+        fallback: Sequence[str] | None = None,
         _route: _Route | None = None,
+        _spare: _Route | None = None,
         _elsewhere: bool = False,
         **official: Any,
     ) -> None:
@@ -494,7 +557,9 @@ class AsyncOpenAI(_Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
                 model=model,
                 on_unsupported=on_unsupported,
                 state=state,
+                fallback=fallback,
                 route=_route,
+                spare=_spare,
             )
         )
         self._settle()
@@ -508,10 +573,25 @@ class AsyncOpenAI(_Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
     def _build_request(self, options: Any, *, retries_taken: int = 0) -> Any:
         return self._call(options, partial(super()._build_request, retries_taken=retries_taken))
 
+    async def _send_somewhere(self, way: _Way, *, stream: bool, **kwargs: Any) -> Any:
+        while True:
+            client = await asyncio.to_thread(way.client)
+            try:
+                response = await client._send_request(way.request(client, kwargs), stream=stream, **kwargs)
+                if isinstance(response.stream, _AsyncFlow):
+                    await response.stream.begin()
+            except _failures() as error:
+                way.failed(error)
+            else:
+                if (final := way.answered(response)) is not None:
+                    return final
+
     async def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
         call = request.extensions.get(MARK)
         if call is None:
             return _as_page(await super()._send_request(request, stream=stream, **kwargs))
+        if call.may_move:
+            return await self._send_somewhere(_Way(self, request), stream=stream, **kwargs)
         if call.served is not None:
             return _served(call, request)
         route: _Route = call.route
@@ -537,6 +617,79 @@ class AsyncOpenAI(_Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
         if call.exchange.stream:
             return _made(response, call, stream=_AsyncFlow(call, response))
         return _answered(response, call, content, route.whole(call, response, content), stream=stream)
+
+
+class _Way:
+    """The way of one call from place to place, without the sending."""
+
+    def __init__(self, client: Any, request: Any) -> None:
+        self._call: _Call = request.extensions[MARK]
+        self._call.may_move = False
+        target = self._call.route.target
+        places = [target, *target.fallback]
+        self._client, self._request = client, request
+        self._journey = Journey([named(place) for place in places], circuits(places))
+
+    def client(self) -> Any:
+        """The client of the place to ask now. A local model is started for it where there is none yet."""
+        place = self._journey.place
+        return self._client._spare(place) if place else self._client
+
+    def request(self, client: Any, arguments: dict[str, Any]) -> Any:
+        """What that client has to send; a spare place is sent none of the first one's credentials."""
+        if client is self._client:
+            return self._request
+        arguments.pop("auth", None)
+        options, target = self._call.asked, client._route.target
+        body = {**options.json_data, **(options.extra_json or {})}
+        body["model"] = target.model or body.get("model")
+        kept = {} if isinstance(options.headers, openai.NotGiven) else dict(options.headers or {})
+        kept = {name: value for name, value in kept.items() if name.lower().startswith(("x-stainless-", "accept"))}
+        changed = {"json_data": body, "extra_json": None, "headers": kept, "params": {}}
+        return client._build_request(options.model_copy(update=changed))
+
+    def failed(self, error: Exception) -> None:
+        """Count an error; raises it where no other place is left."""
+        client = self.client()
+        said = error if isinstance(error, openai.APIError) else from_transport(error, client._route.target)
+        if self._journey.failed(said):
+            return
+        if self._journey.told:
+            raise self._journey.explained(said) from error
+        raise error
+
+    def answered(self, response: Any) -> Any:
+        """The response that the program gets; None where another place is to be asked."""
+        if response.is_success:
+            self._journey.worked()
+            response.request.extensions[MARK].exchange.receipt.notes += self._journey.notes()
+            return response
+        body = _error_of(response.content)
+        error = openai.APIStatusError(str(body.get("message", "")), response=response, body=body)
+        if self._journey.failed(error):
+            return None
+        if not self._journey.told:
+            return response
+        headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _NOT_COPIED]
+        said = {"error": {**body, "message": self._journey.explained(error).message}}
+        return HTTP.Response(
+            response.status_code,
+            headers=[*headers, ("x-should-retry", "false")],  # the other places were the retries
+            json=said,
+            request=response.request,
+            extensions=response.extensions,
+        )
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What sending may raise where the place is at fault."""
+    return (openai.APIError, *transport_errors())
+
+
+def _error_of(content: bytes) -> dict[str, Any]:
+    data = json.loads(content)
+    error = data.get("error", data)
+    return error if isinstance(error, dict) else {"message": str(error)}
 
 
 def _without_place(official: Mapping[str, Any]) -> dict[str, Any]:
@@ -638,6 +791,11 @@ class _Flow:
         self._limit = 5 * _read_timeout(response)
         self._events, self._since = 0, time.monotonic()
         self._begun = False
+        self._early: list[bytes] = []
+        self._made: Any = None
+
+    def _says_something(self) -> bool:
+        return bool(self._flow.so_far().message.parts)
 
     def _has_begun(self) -> bool:
         """Whether this is a further reader: the SDK throws away what follows the end, to use the connection again."""
@@ -674,10 +832,26 @@ def _read_timeout(response: Any) -> float:
 
 
 class _SyncFlow(_Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base comes from the SDK's own HTTP library
+    def begin(self) -> None:
+        """Read until the model says something, so that what fails before can be asked elsewhere."""
+        self._made = self._run()
+        try:
+            for made in self._made:
+                self._early.append(made)
+                if self._says_something():
+                    break
+        except BaseException:
+            self.close()
+            raise
+
     def __iter__(self) -> Iterator[bytes]:
         if self._has_begun():
             yield from self._response.stream
             return
+        yield from self._early
+        yield from self._made or self._run()
+
+    def _run(self) -> Iterator[bytes]:
         try:
             for chunk in self._response.iter_bytes():
                 if made := self._feed(chunk):
@@ -694,11 +868,29 @@ class _SyncFlow(_Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base c
 
 
 class _AsyncFlow(_Flow, HTTP.AsyncByteStream):  # type: ignore[misc]  # as above
+    async def begin(self) -> None:
+        """See `_SyncFlow.begin`."""
+        self._made = self._run()
+        try:
+            async for made in self._made:
+                self._early.append(made)
+                if self._says_something():
+                    break
+        except BaseException:
+            await self.aclose()
+            raise
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._has_begun():
             async for rest in self._response.stream:
                 yield rest
             return
+        for early in self._early:
+            yield early
+        async for made in self._made or self._run():
+            yield made
+
+    async def _run(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._response.aiter_bytes():
                 if made := self._feed(chunk):

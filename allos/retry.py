@@ -117,21 +117,25 @@ class Policy:
             return asked
         return random.uniform(0, min(_WAIT_LIMIT, _FIRST_WAIT * 2**state.attempt_number))  # noqa: S311  # no secret
 
-    def options(self) -> dict[str, Any]:
-        """The arguments for `tenacity.Retrying` and `tenacity.AsyncRetrying`, one call each."""
+    def options(self, *, attempts: int | None = None) -> dict[str, Any]:
+        """The arguments for `tenacity.Retrying` and `tenacity.AsyncRetrying`, one call each.
+
+        `attempts` bounds the requests where something else than `max_retries` does.
+        """
         self.budget.earn()
-        stop: Any = tenacity.stop_after_attempt(self.max_retries + 1)
+        stop: Any = tenacity.stop_after_attempt(self.max_retries + 1 if attempts is None else attempts)
         if self.total is not None:
             stop |= tenacity.stop_before_delay(self.total)
         return {
             "stop": stop,
             "wait": self.wait,
-            "retry": self._retry,
+            "retry": self.retries,
             "before_sleep": self._tell,
             "reraise": True,
         }
 
-    def _retry(self, state: tenacity.RetryCallState) -> bool:
+    def retries(self, state: tenacity.RetryCallState) -> bool:
+        """Whether to try the failed request again."""
         error = state.outcome.exception() if state.outcome is not None else None
         if error is None or not self.helps(error):
             return False

@@ -32,6 +32,7 @@ __all__ = ["Settings", "Target", "load", "official", "resolve", "split_model"]
 _OFFICIAL, _GENERIC, _EMBEDDED = "openai", "chat_completions", "local"  # what nothing, an address, no key lead to
 _SAMPLING = ("temperature", "top_p", "max_tokens", "seed", "stop", "reasoning_effort")
 _OF_A_PROJECT = {"model", "system", "format", "endpoints", *_SAMPLING}
+_OF_A_PLACE = {"provider", "model", "base_url", "api_key", "wire", "fallback"}
 _NOT_IN_A_FILE = {"api_key"}
 
 
@@ -42,7 +43,7 @@ class Target:
     `base_url` is None for the embedded model until it runs. `why` says in sentences what was chosen and from
     where; `notices` are those of them that a person should see unasked. `withheld` says which key was not sent,
     because it belongs to another host, and how to send it all the same. `state` is the file in which the drop-in
-    clients keep responses.
+    clients keep responses. `fallback` are the places to ask next.
     """
 
     endpoint: Endpoint
@@ -62,6 +63,7 @@ class Target:
     notices: tuple[str, ...] = ()
     withheld: str | None = None
     state: str | None = None
+    fallback: tuple[Target, ...] = ()
 
     def __post_init__(self) -> None:
         keys.remember(self.api_key)
@@ -151,7 +153,30 @@ class Settings(BaseSettings):
 
     def resolve(self, *, needs_key: bool = True) -> Target:
         """Where a prompt goes with these settings. Raises `KeyMissing` where the endpoint needs a key and has none."""
-        return _Resolution(self).target(needs_key)
+        target = _Resolution(self).target(needs_key)
+        if not self.fallback:
+            return target
+        others = tuple(self._alternative(entry, needs_key) for entry in self.fallback)
+        named = ", ".join(map(repr, self.fallback))
+        why = f"Where it fails, {named} is asked, as {self.origin('fallback')} says."
+        return replace(target, fallback=others, why=(*target.why, why))
+
+    def _alternative(self, entry: str, needs_key: bool) -> Target:
+        """A place to ask when the first one fails: it has its own address and key, and nothing of the first one's."""
+        origin = self.origin("fallback")
+        endpoint, model = self._table.split_model(entry)
+        place = {"provider": entry} if endpoint is None else {"provider": endpoint.alias, "model": model}
+        layers = [_Layer(_FLAGS, place, dict.fromkeys(place, origin))]
+        for layer in self._layers:
+            kept = {name: value for name, value in layer.values.items() if name not in _OF_A_PLACE}
+            layers.append(_Layer(layer.rank, kept, layer.origins))
+        try:
+            target = _settings(tuple(layers), self._environ, self._table).resolve(needs_key=needs_key)
+        except KeyMissing as error:
+            raise KeyMissing(f"{entry!r} of {origin} can't be asked. {error}") from None
+        if target.model is None and target.base_url is not None:
+            raise ConfigurationError(f"{entry!r} of {origin} names no model. Write {entry + '/MODEL'!r}.")
+        return target
 
 
 def load(
@@ -171,6 +196,8 @@ def load(
     real = {name: value for name, value in (os.environ if environ is None else environ).items() if value.strip()}
     named = _read_env_file(env_file or real.get("ALLOS_ENV_FILE"))
     given = {name: value for name, value in flags.items() if value is not None and value != ""}
+    if isinstance(given.get("fallback"), str):
+        given["fallback"] = _from_text("fallback", given["fallback"])
     project, rows, source = _project(Path(directory or "."))
     layers = (
         _Layer(_FLAGS, given, {name: f"--{name.replace('_', '-')}" for name in given}),
@@ -200,7 +227,11 @@ def resolve(
 
 
 def official(
-    *, base_url: str | None = None, api_key: str | None = None, environ: Mapping[str, str] | None = None
+    *,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    fallback: Iterable[str] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Target:
     """Where the official client would send a call with these arguments, when nothing of Allos is set.
 
@@ -208,9 +239,12 @@ def official(
     """
     real = {name: value for name, value in (os.environ if environ is None else environ).items() if value.strip()}
     place = {"base_url": base_url} if base_url else {"provider": _OFFICIAL}
-    values = {**place, **({"api_key": api_key} if api_key else {})}
+    given = {"api_key": api_key, "fallback": None if fallback is None else tuple(fallback)}
+    values = {**place, **{name: value for name, value in given.items() if value}}
     layer = _Layer(_FLAGS, values, dict.fromkeys(values, "the client's arguments"))
-    return _settings((layer,), real, endpoints.table(real)).resolve(needs_key=False)
+    set_ = {name: real[name] for name in ("ALLOS_FALLBACK",) if name in real}
+    layers = (layer, _environment(_ENVIRON, set_, ""))
+    return _settings(layers, real, endpoints.table(real)).resolve(needs_key=False)
 
 
 def _settings(layers: tuple[_Layer, ...], environ: Mapping[str, str], table: Table) -> Settings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from types import TracebackType
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 import openai
 import tenacity
 
-from allos.caller import Reading, says_something
+from allos.caller import Call, Reading, says_something
 from allos.messages import Delta, Note, Reply, ToolCall
+from allos.settings import Target
 from allos.talk import Talk
 from allos.transport import transport_errors
 
@@ -113,7 +114,7 @@ class _Steps:
     def __init__(self, talk: Talk) -> None:
         self.reply: Reply | None = None
         self._talk = talk
-        self._notes: list[Note] = []
+        self._notes: tuple[Note, ...] = ()
         self._reading: Reading | None = None
 
     @property
@@ -122,15 +123,8 @@ class _Steps:
             return self.reply
         return self._reading.reply if self._reading is not None else Reply()
 
-    def _body(self) -> dict[str, Any]:
-        self._notes = []
-        body: dict[str, Any] = self._client._body(
-            self._talk.request.replace(stream=True, include_usage=True), self._notes
-        )
-        return body
-
-    def _begin(self) -> Reading:
-        reading = self._reading = Reading(self._client.target)
+    def _begin(self, target: Target) -> Reading:
+        reading = self._reading = Reading(target)
         return reading
 
     def _calls(self) -> tuple[Reply, Sequence[ToolCall]]:
@@ -170,19 +164,24 @@ class _SyncSteps(_Steps):
 
     def _begun(self) -> _Opened:
         """The stream once the model says something, in the way of asking that the service takes."""
-        client = self._client
         while True:
-            sdk, body = client._sdk(), self._body()
+            call = self._client._call(self._talk, stream=True, include_usage=True)
             try:
-                return tenacity.Retrying(**client._policy.options())(self._open, sdk, body)
+                opened: _Opened = tenacity.Retrying(**call.retrying())(self._open, call)
             except openai.APIStatusError as error:
                 if not self._talk.steps_down(error):
-                    raise client._with_models(error) from None
+                    raise call.explained(call.client._with_models(error)) from None
+            except openai.APIError as error:
+                raise call.explained(error) from None
+            else:
+                self._notes = call.notes()
+                return opened
 
-    def _open(self, sdk: openai.OpenAI, body: Mapping[str, Any]) -> _Opened:
+    def _open(self, call: Call[Client]) -> _Opened:
         """Send the request and read until the model says something, so that all before it can be tried again."""
-        client, reading, first = self._client, self._begin(), list[Delta]()
-        manager = client._adapter.open(sdk, body, **client._options())
+        client, sdk = call.client, call.client._sdk()
+        reading, first = self._begin(client.target), list[Delta]()
+        manager = client._adapter.open(sdk, call.body(), **client._options())
         with client._explained():
             response = reading.response = manager.__enter__().http_response
         try:
@@ -233,21 +232,24 @@ class _AsyncSteps(_Steps):
             await manager.__aexit__(None, None, None)
 
     async def _begun(self) -> _AsyncOpened:
-        client = self._client
         while True:
-            sdk, body = await client._sdk(), self._body()
-            retrying = tenacity.AsyncRetrying(**client._policy.options())
+            call = self._client._call(self._talk, stream=True, include_usage=True)
+            retrying = tenacity.AsyncRetrying(**call.retrying())
             try:
-                opened: _AsyncOpened = await retrying(self._open, sdk, body)
+                opened: _AsyncOpened = await retrying(self._open, call)
             except openai.APIStatusError as error:
                 if not self._talk.steps_down(error):
-                    raise await client._with_models(error) from None
+                    raise call.explained(await call.client._with_models(error)) from None
+            except openai.APIError as error:
+                raise call.explained(error) from None
             else:
+                self._notes = call.notes()
                 return opened
 
-    async def _open(self, sdk: openai.AsyncOpenAI, body: Mapping[str, Any]) -> _AsyncOpened:
-        client, reading, first = self._client, self._begin(), list[Delta]()
-        manager = client._adapter.open(sdk, body, **client._options())
+    async def _open(self, call: Call[AsyncClient]) -> _AsyncOpened:
+        client, sdk = call.client, await call.client._sdk()
+        reading, first = self._begin(client.target), list[Delta]()
+        manager = client._adapter.open(sdk, call.body(), **client._options())
         with client._explained():
             response = reading.response = (await manager.__aenter__()).http_response
         try:

@@ -116,6 +116,7 @@ class Talk:
         self.toolbox = Toolbox(tools)
         self.schema = schema
         self._steps_left = max_steps
+        self.place = 0  # which of a client's places was asked last
         self._request = request.replace(tools=(*request.tools, *self.toolbox.tools))
         self._ladder: Ladder | None = None
         if schema is not None:

@@ -27,7 +27,7 @@ def body(request: Any) -> dict[str, Any]:
 
 def wire_of(request: Any) -> str:
     """The API that a request speaks, by its path."""
-    return {"/v1/chat/completions": "chat", "/v1/responses": "responses"}[request.url.path]
+    return {"completions": "chat", "responses": "responses"}[request.url.path.rpartition("/")[2]]
 
 
 def answer(request: Any, *pieces: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import hypothesis
 import openai
 import pytest
+from all_doors import Sockets
 from doors import AsyncDoor, Door, SyncDoor, http
 
 from allos.client import AsyncClient, Client
@@ -62,6 +63,14 @@ def wire(request: pytest.FixtureRequest) -> str:
 def streamed(request: pytest.FixtureRequest) -> bool:
     """The answer is asked for as a whole or as a stream."""
     return bool(request.param)
+
+
+@pytest.fixture
+def sockets(monkeypatch: pytest.MonkeyPatch) -> Sockets:
+    """Answers in the place of every host; see `all_doors.Sockets`."""
+    made = Sockets()
+    made.stand_in(monkeypatch)
+    return made
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import logging
 import pickle
@@ -17,13 +16,13 @@ from typing import Any
 import answers
 import openai
 import pytest
+from all_doors import DOORS, command, through
 from doors import http
 from loopback import serving
 
 import allos
 from allos import endpoints, keys
 from allos.adapters import NO_KEY
-from allos.cli.process import call as main
 
 # All that the SDK takes from the environment, for any host.
 AMBIENT = {
@@ -40,73 +39,6 @@ AMBIENT = {
 OPENAIS_OWN = {"openai-organization", "openai-project", "x-ambient"}
 PACKAGE = Path(allos.__file__).parent
 ALIASES = [row for row in endpoints.endpoints() if not row.retired and (row.base_url or row.generic)]
-DOORS = ["Client", "AsyncClient", "OpenAI", "AsyncOpenAI", "command"]
-
-
-class Wire:
-    """Stands where the sockets would be opened, for every client of the process; remembers what would have left."""
-
-    def __init__(self) -> None:
-        self.requests: list[Any] = []
-        self.answer = lambda request: http.Response(200, json=answers.whole(spoken(request), "Hello."))
-
-    def handle(self, request: Any) -> Any:
-        request.read()
-        self.requests.append(request)
-        return self.answer(request)
-
-    async def ahandle(self, request: Any) -> Any:
-        await request.aread()
-        self.requests.append(request)
-        return self.answer(request)
-
-    @property
-    def last(self) -> Any:
-        return self.requests[-1]
-
-
-def spoken(request: Any) -> str:
-    return "responses" if request.url.path.endswith("/responses") else "chat"
-
-
-@pytest.fixture
-def sockets(monkeypatch: pytest.MonkeyPatch) -> Wire:
-    stand_in = Wire()
-    monkeypatch.setattr(http.HTTPTransport, "handle_request", lambda self, request: stand_in.handle(request))
-    monkeypatch.setattr(
-        http.AsyncHTTPTransport, "handle_async_request", lambda self, request: stand_in.ahandle(request)
-    )
-    return stand_in
-
-
-def through(door: str, provider: str, **given: Any) -> None:
-    """One question through that door."""
-    if door == "command":
-        command(provider, given)
-    elif door == "Client":
-        with allos.Client(provider, "m", max_retries=0, **given) as client:
-            client.chat("Hi")
-    elif door == "OpenAI":
-        with allos.OpenAI(provider, max_retries=0, **given) as client:
-            client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
-    else:
-        asyncio.run(_athrough(door, provider, given))
-
-
-def command(provider: str, given: dict[str, Any]) -> int:
-    flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
-        return main(["-p", provider, "-m", "m", "--no-stream", "--max-retries", "0", *flags, "Hi"])
-
-
-async def _athrough(door: str, provider: str, given: dict[str, Any]) -> None:
-    if door == "AsyncClient":
-        async with allos.AsyncClient(provider, "m", max_retries=0, **given) as client:
-            await client.chat("Hi")
-    else:
-        async with allos.AsyncOpenAI(provider, max_retries=0, **given) as client:
-            await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
 
 
 def ambient(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
@@ -192,10 +124,10 @@ ELSEWHERE = ["https://elsewhere.test/v2/chat/completions", "http://own.test/v2/c
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("to", ELSEWHERE)
-def test_a_redirect_to_another_origin_is_not_followed(door, to, sockets, monkeypatch, capsys):
+def test_a_redirect_to_another_origin_is_not_followed(door, to, sockets, monkeypatch):
     ambient(monkeypatch)
     sockets.answer = redirecting(to)
-    said = failure(door, capsys, "chat_completions", base_url="https://own.test/v1", api_key="given-for-this-one")
+    said = failure(door, "chat_completions", base_url="https://own.test/v1", api_key="given-for-this-one")
     (request,) = sockets.requests
     assert request.url.host == "own.test"
     assert "307" in said
@@ -210,16 +142,16 @@ def test_openais_account_and_custom_headers_do_not_follow_a_redirect_to_another_
     ambient(monkeypatch)
     monkeypatch.setenv("ALLOS_WIRE", "chat")
     sockets.answer = redirecting("https://elsewhere.test/v2/chat/completions")
-    failure(door, capsys, "openai")
+    failure(door, "openai")
     (request,) = sockets.requests
     assert request.url.host == "api.openai.com"
     assert set(request.headers) >= OPENAIS_OWN
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_redirect_without_an_end_is_given_up(door, sockets, capsys):
+def test_a_redirect_without_an_end_is_given_up(door, sockets):
     sockets.answer = lambda request: http.Response(307, headers={"location": "/v1/chat/completions"})
-    assert "307" in failure(door, capsys, "chat_completions", base_url="https://own.test/v1")
+    assert "307" in failure(door, "chat_completions", base_url="https://own.test/v1")
     assert len(sockets.requests) == 6
 
 
@@ -242,9 +174,9 @@ BAD_KEYS = {
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("what", BAD_KEYS)
-def test_a_key_that_can_not_be_sent_is_refused_by_the_name_of_its_variable(door, what, sockets, monkeypatch, capsys):
+def test_a_key_that_can_not_be_sent_is_refused_by_the_name_of_its_variable(door, what, sockets, monkeypatch):
     monkeypatch.setenv("GROQ_API_KEY", BAD_KEYS[what])
-    said = refusal(door, capsys, "groq")
+    said = refusal(door, "groq")
     assert "GROQ_API_KEY" in said
     assert "secret" not in said
     assert not sockets.requests
@@ -261,34 +193,36 @@ def test_a_key_with_white_space_and_a_byte_order_mark_around_it_is_cleaned(door,
 @pytest.mark.parametrize(
     "url", ["own.test/v1", "ftp://own.test/v1", "https://own.test:99999/v1", "https://own .test/v1", "https:///v1"]
 )
-def test_an_address_that_can_not_be_reached_is_refused_by_name(door, url, sockets, capsys):
-    said = refusal(door, capsys, "chat_completions", base_url=url)
+def test_an_address_that_can_not_be_reached_is_refused_by_name(door, url, sockets):
+    said = refusal(door, "chat_completions", base_url=url)
     assert "base" in said
     assert not sockets.requests
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_password_in_an_address_is_refused_and_not_shown(door, sockets, capsys):
-    said = refusal(door, capsys, "chat_completions", base_url="https://me:pass-word-secret@own.test/v1")
+def test_a_password_in_an_address_is_refused_and_not_shown(door, sockets):
+    said = refusal(door, "chat_completions", base_url="https://me:pass-word-secret@own.test/v1")
     assert "secret" not in said
     assert not sockets.requests
 
 
-def failure(door: str, capsys: Any, provider: str, **given: Any) -> str:
+def failure(door: str, provider: str, **given: Any) -> str:
     """What is said where the service is at fault."""
     if door == "command":
-        assert command(provider, given) == 6
-        return capsys.readouterr().err
+        done = command(provider, given)
+        assert done.status == 6
+        return done.notes
     with pytest.raises(openai.APIStatusError) as caught:
         through(door, provider, **given)
     return str(caught.value)
 
 
-def refusal(door: str, capsys: Any, provider: str, **given: Any) -> str:
+def refusal(door: str, provider: str, **given: Any) -> str:
     """What is said where a question through that door is refused."""
     if door == "command":
-        assert command(provider, given) in (2, 3)
-        return capsys.readouterr().err
+        done = command(provider, given)
+        assert done.status in (2, 3)
+        return done.notes
     with pytest.raises(allos.ConfigurationError) as caught:
         through(door, provider, **given)
     return str(caught.value)
@@ -369,12 +303,13 @@ def test_no_key_is_in_the_logs_at_debug_nor_in_what_they_are_told_of_an_error():
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_no_key_is_in_what_an_error_says_even_where_the_server_says_it(door, sockets, capsys):
+def test_no_key_is_in_what_an_error_says_even_where_the_server_says_it(door, sockets):
     error = {"error": {"message": f"wrong key: {KEY}", "code": "invalid_api_key"}}
     sockets.answer = lambda request: http.Response(401, json=error)
     if door == "command":
-        assert command("vllm", {"api_key": KEY}) == 3
-        assert KEY not in "".join(capsys.readouterr())
+        done = command("vllm", {"api_key": KEY})
+        assert done.status == 3
+        assert KEY not in done.text + done.notes
         return
     with pytest.raises(openai.AuthenticationError) as caught:
         through(door, "vllm", api_key=KEY)

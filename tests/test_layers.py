@@ -24,6 +24,7 @@ LAYERS = [
     ["ladder"],
     ["talk"],
     ["retry", "exchange", "state", "local"],
+    ["fallback"],
     ["caller", "receipts"],
     ["stream"],
     ["client"],

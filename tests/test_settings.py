@@ -77,11 +77,11 @@ def test_every_setting_has_a_variable(world):
     world.set(
         ALLOS_PROVIDER="groq", ALLOS_MODEL="m", ALLOS_API_KEY="sk-mock", ALLOS_WIRE="chat", ALLOS_TIMEOUT="7.5",
         ALLOS_MAX_RETRIES="0", ALLOS_MAX_TOKENS="9", ALLOS_TEMPERATURE="0.5", ALLOS_TOP_P="1", ALLOS_SEED="3",
-        ALLOS_STOP="END", ALLOS_REASONING_EFFORT="low", ALLOS_ON_UNSUPPORTED="error", ALLOS_FALLBACK="ollama, local",
+        ALLOS_STOP="END", ALLOS_REASONING_EFFORT="low", ALLOS_ON_UNSUPPORTED="error", ALLOS_FALLBACK="ollama/m, local",
     )  # fmt: skip
     found = world.load()
     assert (found.provider, found.model, found.wire, found.timeout, found.max_retries) == ("groq", "m", "chat", 7.5, 0)
-    assert (found.stop, found.fallback, found.on_unsupported) == (("END",), ("ollama", "local"), "error")
+    assert (found.stop, found.fallback, found.on_unsupported) == (("END",), ("ollama/m", "local"), "error")
     target = world.target()
     assert dict(target.options) == {
         "temperature": 0.5, "top_p": 1.0, "max_tokens": 9, "seed": 3, "stop": ("END",), "reasoning_effort": "low"

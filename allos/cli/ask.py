@@ -155,7 +155,9 @@ def _usage_data(usage: Usage) -> dict[str, int | None]:
 def _report(reply: Reply, verbose: bool, seconds: float) -> None:
     """Say on standard error what the text alone doesn't tell."""
     for note in reply.notes:
-        if verbose or note.action == "left out":
+        if note.action == "routed":
+            terminal.say(f"{note.reason}.")
+        elif verbose or note.action == "left out":
             terminal.say(f"{note.what} was {note.action}: {note.reason}")
     for call in reply.tool_calls:
         terminal.say(f"The model asks for the tool {call.name}({call.arguments}).")

@@ -96,6 +96,9 @@ def asking(command: Decorated) -> Decorated:
     return _with(
         command,
         model,
+        click.option(
+            "--fallback", metavar="PLACES", help="Whom to ask if it fails, separated by commas: together/MODEL,local."
+        ),
         click.option("-s", "--system", metavar="TEXT", help="Instructions that come before the prompt."),
         click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="The longest answer, in tokens."),
         click.option("-t", "--temperature", type=_Finite(), metavar="NUMBER", help="How freely the model chooses."),
