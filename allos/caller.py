@@ -22,7 +22,7 @@ from allos.errors import BadData, Unsupported, UnsupportedWarning, WireError
 from allos.failures import from_break, from_status, from_transport, from_wire, too_quiet
 from allos.fallback import Journey, circuits, named
 from allos.messages import Delta, MessageLike, Note, Reply, Request
-from allos.retry import Attempt, Budget, Policy
+from allos.retry import Attempt, Policy, budget_for
 from allos.settings import Target
 from allos.talk import Talk
 from allos.transport import transport_errors
@@ -32,7 +32,6 @@ __all__ = ["Call", "Caller", "Reading"]
 
 _PACKAGE = str(Path(__file__).parent)
 _QUIET_READ_TIMEOUTS = 5  # how many read timeouts a stream may pass with comments only
-_budgets: dict[str | None, Budget] = {}
 
 
 class Caller:
@@ -82,8 +81,8 @@ class Caller:
     def _settle(self, target: Target, on_retry: Callable[[Attempt], None] | None, http_client: Any) -> None:
         self.target = target
         self._http_client = http_client
-        budget = _budgets.setdefault(target.base_url, Budget())
         codes = target.endpoint.dialect.quota_codes
+        budget = budget_for(target.base_url or target.endpoint.alias)  # the embedded model has no address yet
         self._policy = Policy(target.max_retries, on_retry=on_retry, budget=budget, quota_codes=codes)
         self._lock = threading.Lock()
         self._prepare()

@@ -16,7 +16,7 @@ import tenacity
 
 from allos.failures import IncompleteReplyError, is_quota
 
-__all__ = ["Attempt", "Budget", "Policy", "retry_after"]
+__all__ = ["Attempt", "Budget", "Policy", "budget_for", "retry_after"]
 
 LONGEST_WAIT = 120.0
 _FIRST_WAIT, _WAIT_LIMIT = 0.5, 8.0
@@ -74,6 +74,14 @@ class Budget:
                 return False
             self._left -= 1
             return True
+
+
+_budgets: dict[str, Budget] = {}
+
+
+def budget_for(base_url: object) -> Budget:
+    """The budget of that address, shared by all clients of the process, whatever their kind and key."""
+    return _budgets.setdefault(str(base_url).rstrip("/"), Budget())
 
 
 class Policy:

@@ -1,15 +1,17 @@
 """When a request is tried again, and how long is waited before."""
 
 import email.utils
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
 import tenacity
 from doors import http
 
+import allos
 from allos.failures import IncompleteReplyError
 from allos.messages import Choice, Message, Reply
-from allos.retry import Budget, Policy, retry_after
+from allos.retry import Budget, Policy, budget_for, retry_after
 
 REQUEST = http.Request("POST", "http://service/v1/responses")
 
@@ -114,3 +116,21 @@ def test_the_caller_can_watch():
     seen = []
     tries(Policy(2, on_retry=seen.append), status_error(429, {"retry-after": "3"}))
     assert [(attempt.number, attempt.wait) for attempt in seen] == [(1, 3.0)]
+
+
+def test_all_clients_of_an_address_share_its_budget():
+    places = {"provider": "chat_completions", "model": "m", "base_url": "http://budget.test/v1"}
+    clients = [
+        allos.Client(**places, api_key="key-one"),
+        allos.Client(**places | {"base_url": "http://budget.test/v1/"}, api_key="key-two"),
+        allos.AsyncClient(**places),
+    ]
+    assert {client._policy.budget for client in clients} == {budget_for("http://budget.test/v1")}
+    assert budget_for("http://other.test/v1") is not budget_for("http://budget.test/v1")
+
+
+def test_a_budget_gives_no_retry_twice_to_many_threads():
+    budget, wanted = Budget(100), 400
+    with ThreadPoolExecutor(16) as pool:
+        given = list(pool.map(lambda _: budget.spend(), range(wanted)))
+    assert sum(given) == 100
