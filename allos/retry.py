@@ -55,7 +55,8 @@ class Attempt:
 class Budget:
     """Retries that many calls share, so that a dead service is asked less than twice a call on average.
 
-    Each call earns half a retry and each retry costs a whole one; a few are there to begin with.
+    Each call earns half a retry and each retry costs a whole one; a few are there to begin with. Retries that ended
+    in an answer are given back.
     """
 
     def __init__(self, start: float = 10.0) -> None:
@@ -74,6 +75,12 @@ class Budget:
                 return False
             self._left -= 1
             return True
+
+    def give_back(self, retries: int) -> None:
+        """Count retries that were worth it."""
+        if retries:
+            with self._lock:
+                self._left = min(self._most, self._left + retries)
 
 
 _budgets: dict[str, Budget] = {}
@@ -145,6 +152,8 @@ class Policy:
     def retries(self, state: tenacity.RetryCallState) -> bool:
         """Whether to try the failed request again."""
         error = state.outcome.exception() if state.outcome is not None else None
+        if error is None:
+            self.budget.give_back(state.attempt_number - 1)
         if error is None or not self.helps(error):
             return False
         return state.attempt_number > self.max_retries or self.budget.spend()

@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting, key, proxy or home folder of the person who runs the tests, and no state of a test before it."""
     monkeypatch.setattr("allos.store._MEMORY", MemoryStore())
+    monkeypatch.setattr("allos.retry._budgets", {})
     for name in os.environ:
         upper = name.upper()
         if not upper.startswith(KEEP) and (upper.startswith(FOREIGN) or upper.endswith(FOREIGN_ENDS)):

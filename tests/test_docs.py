@@ -54,7 +54,7 @@ def network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> standin.Network:
     """No network but our own, an empty folder to work in, and a screen of 80 columns."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("allos.dropin._learned", {})  # what an example teaches the process ends with it
+    monkeypatch.setattr("allos.dropin.route._learned", {})  # what an example teaches the process ends with it
     monkeypatch.setattr(endpoints, "_registered", {})
     endpoints._table.cache_clear()
     return standin.connect(monkeypatch, tmp_path / "weights.gguf")

@@ -8,7 +8,7 @@ import pytest
 from doors import http
 
 import allos
-from allos.dropin import _learned
+from allos.dropin.route import _learned
 
 CHAT = {
     "id": "chatcmpl-1",

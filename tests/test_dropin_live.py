@@ -205,7 +205,7 @@ async def test_a_response_is_continued_and_kept_here(place: Place) -> None:
 
 
 async def test_an_unknown_host_is_found_out_by_asking_it(place: Place) -> None:
-    from allos.dropin import _learned
+    from allos.dropin.route import _learned
 
     _learned.clear()
     program = PROGRAMS[place.asked](place.client(None))

@@ -9,7 +9,7 @@ from all_doors import DOORS, through
 from doors import http
 
 import allos
-from allos import fallback, retry, settings
+from allos import fallback, settings
 from allos.fallback import Circuit, Journey, moves
 
 OVERLOADED = {"error": {"message": "Overloaded, try later.", "type": "overloaded_error"}}
@@ -19,7 +19,6 @@ FIRST, SECOND, THIRD = "api.groq.com", "api.together.ai", "api.mistral.ai"
 @pytest.fixture(autouse=True)
 def no_memory_of_other_tests(monkeypatch):
     monkeypatch.setattr(fallback, "_circuits", {})
-    monkeypatch.setattr(retry, "_budgets", {})
     for name in ("GROQ", "TOGETHER", "MISTRAL"):
         monkeypatch.setenv(f"{name}_API_KEY", f"secret-of-{name.lower()}")
 

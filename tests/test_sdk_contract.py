@@ -1,4 +1,4 @@
-"""What `allos/dropin.py` relies on inside the SDK: when a release moves it, one of these says which.
+"""What `allos/dropin` relies on inside the SDK: when a release moves it, one of these says which.
 
 `make test-sdk` runs them with the oldest SDK that is supported, `make test` with the newest that is installed.
 """

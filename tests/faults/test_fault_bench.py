@@ -24,7 +24,6 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allos.retry, "_FIRST_WAIT", 0.001)
     monkeypatch.setattr(openai._base_client, "INITIAL_RETRY_DELAY", 0.001)
     monkeypatch.setattr(openai._base_client, "MAX_RETRY_DELAY", 0.002)
-    monkeypatch.setattr(allos.caller, "_budgets", {})
 
 
 @pytest.mark.filterwarnings("ignore::allos.UnsupportedWarning")

@@ -1,0 +1,171 @@
+"""The bytes of a stream on their way from the service to the SDK."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from allos.errors import WireError
+from allos.exchange import Guard
+from allos.failures import from_break, from_wire, too_quiet
+from allos.receipts import answered
+from allos.transport import HTTP, transport_errors
+
+if TYPE_CHECKING:
+    from allos.dropin.route import Call
+
+__all__ = ["AsyncFlow", "SyncFlow"]
+
+_QUIET_READ_TIMEOUTS = 5  # how many read timeouts a stream may pass with comments only
+
+
+class _Flow:
+    """The bytes of a stream on their way to the program: translated or watched, and never silently cut short."""
+
+    def __init__(self, call: Call, response: Any) -> None:
+        exchange = call.exchange
+        assert exchange is not None  # only calls that were sent come back
+        tags = call.route.target.endpoint.dialect.think_tags
+        self._call = call
+        self._exchange = exchange
+        self._response = response
+        self._target = call.route.target
+        self._flow = exchange.translation(think_tags=tags) if exchange.rewrites else Guard(exchange, think_tags=tags)
+        self._limit = _QUIET_READ_TIMEOUTS * _read_timeout(response)
+        self._events, self._since = 0, time.monotonic()
+        self._is_read = False
+        self._early: list[bytes] = []  # what was read before the program had the stream
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an event has come that was more than a comment."""
+        return self._events > 0
+
+    @property
+    def says_something(self) -> bool:
+        """Whether the model has said anything yet."""
+        return bool(self._flow.so_far().message.parts)
+
+    def _is_read_again(self) -> bool:
+        """Whether this is a further reader: the SDK throws away what follows the end, to use the connection again."""
+        again, self._is_read = self._is_read, True
+        return again
+
+    def _feed(self, chunk: bytes) -> bytes:
+        try:
+            made = self._flow.feed(chunk)
+        except WireError as error:
+            raise from_wire(error, self._target, self._response) from None
+        if self._flow.events != self._events:
+            self._events, self._since = self._flow.events, time.monotonic()
+        elif time.monotonic() - self._since > self._limit:
+            raise too_quiet(self._target, self._flow.so_far(), self._response)
+        return made
+
+    def _end(self) -> bytes:
+        try:
+            last = self._flow.end()
+        except WireError as error:
+            raise from_wire(error, self._target, self._response) from None
+        self._call.route.remember(self._exchange, self._flow.final)
+        answered(self._exchange.receipt, self._flow.answer_id)
+        return last
+
+    def _broken(self, error: Exception) -> None:
+        """Raise what a broken connection means to the program; before the first event the SDK may still ask again."""
+        if self.has_begun:
+            raise from_break(error, self._target, self._flow.so_far(), self._response) from error
+
+
+class SyncFlow(_Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base comes from the SDK's own HTTP library
+    """For a synchronous client."""
+
+    def __init__(self, call: Call, response: Any) -> None:
+        super().__init__(call, response)
+        self._pieces = self._run()
+
+    def begin(self, *, until_it_says_something: bool = False) -> None:
+        """Read until there is something for the program: what fails before that may be asked again or elsewhere."""
+        try:
+            while not (self.says_something if until_it_says_something else self.has_begun):
+                if (piece := next(self._pieces, None)) is None:
+                    break
+                self._early.append(piece)
+        except BaseException:
+            self.close()
+            raise
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._is_read_again():
+            yield from self._response.stream
+            return
+        yield from self._early
+        yield from self._pieces
+
+    def _run(self) -> Iterator[bytes]:
+        try:
+            for chunk in self._response.iter_bytes():
+                yield self._feed(chunk)
+                if self._flow.done:
+                    break
+        except transport_errors() as error:
+            self._broken(error)
+            raise
+        yield self._end()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._response.close()
+
+
+class AsyncFlow(_Flow, HTTP.AsyncByteStream):  # type: ignore[misc]  # as above
+    """For an asynchronous client."""
+
+    def __init__(self, call: Call, response: Any) -> None:
+        super().__init__(call, response)
+        self._pieces = self._run()
+
+    async def begin(self, *, until_it_says_something: bool = False) -> None:
+        """See `SyncFlow.begin`."""
+        try:
+            while not (self.says_something if until_it_says_something else self.has_begun):
+                if (piece := await anext(self._pieces, None)) is None:
+                    break
+                self._early.append(piece)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._is_read_again():
+            async for rest in self._response.stream:
+                yield rest
+            return
+        for piece in self._early:
+            yield piece
+        async for piece in self._pieces:
+            yield piece
+
+    async def _run(self) -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in self._response.aiter_bytes():
+                yield self._feed(chunk)
+                if self._flow.done:
+                    break
+        except transport_errors() as error:
+            self._broken(error)
+            raise
+        yield self._end()
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        with suppress(RuntimeError):  # another task reads it right now, and will see the connection end
+            await self._pieces.aclose()
+        await self._response.aclose()
+
+
+def _read_timeout(response: Any) -> float:
+    timeout = response.request.extensions.get("timeout", {}).get("read")
+    return 600.0 if timeout is None else float(timeout)

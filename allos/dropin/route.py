@@ -1,0 +1,252 @@
+"""Where a client's calls go, what is decided about them, and what becomes of their answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+
+from allos.dropin.answers import remade
+from allos.errors import Unsupported, UnsupportedWarning, WireError
+from allos.exchange import PATHS, Exchange, Receipt, error_body, plan, readable_error
+from allos.failures import from_status, from_transport, from_wire, is_missing_route
+from allos.messages import Wire
+from allos.retry import Policy, budget_for
+from allos.settings import Target
+from allos.state import Sessions, StateError
+
+__all__ = ["Call", "Route", "refusal_in"]
+
+_ASKED: dict[str, Wire] = {path: wire for wire, path in PATHS.items()}
+_OTHER: dict[Wire, Wire] = {"chat": "responses", "responses": "chat"}
+_NAMES: dict[Wire, str] = {"chat": "Chat Completions", "responses": "Responses"}
+_INSIDE = ("allos", "openai", "functools")
+_KEPT = {"previous_response_id", "conversation"}  # what names a history instead of holding it
+
+_learned: dict[str, Wire] = {}  # base URL → the API that an unknown host turned out to speak
+_learned_lock = threading.Lock()
+
+
+@dataclass(slots=True)
+class Call:
+    """One request of a program on its way through the two hooks; without an exchange it passes through untouched."""
+
+    route: Route
+    exchange: Exchange | None = None
+    options: Any = None
+    served: tuple[int, Any] | None = None
+    may_switch: bool = False
+    instead_of: int | None = None  # the status with which the other API of an unknown host was answered
+    is_missing: bool = False  # the host turned out not to have this API
+    asked: Any = None  # the options as the program gave them
+    may_move: bool = False
+    tries: int = 0  # that the SDK has made before this one
+    tries_left: int = 0  # that the SDK would make after this one
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What was done to the call."""
+        return self.exchange.receipt if self.exchange is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a client's calls go and what is decided about them; shared by its copies."""
+
+    target: Target
+    on_unsupported: str
+    sessions: Sessions
+    provider_is_fixed: bool
+    is_spare: bool = False
+
+    def spoken(self, asked: Wire) -> tuple[Wire, bool]:
+        """The API to speak for a call, and whether the other may be tried when this one is not there."""
+        endpoint = self.target.endpoint
+        if self.target.wire != "auto":
+            return ("chat" if self.target.wire == "chat" else "responses"), False
+        if endpoint.responses is None:
+            learned = _learned.get(str(self.target.base_url))
+            return (learned, False) if learned is not None else (asked, True)
+        if asked == "chat":
+            return ("chat" if endpoint.chat else "responses"), False
+        return ("responses" if endpoint.responses and endpoint.prefers == "responses" else "chat"), False
+
+    def keeps_state(self, spoken: Wire) -> bool:
+        """Whether the endpoint itself remembers responses, so that nothing is kept here.
+
+        What a spare place answers is kept here all the same, as the next call may go to the first place again.
+        """
+        return spoken == "responses" and bool(self.target.endpoint.stateful) and not self.is_spare
+
+    def begin(self, options: Any) -> Call:
+        """How a call travels."""
+        method, path = options.method.lower(), str(options.url).partition("?")[0].rstrip("/")
+        if method == "post" and path in _ASKED and isinstance(options.json_data, Mapping):
+            body = {**options.json_data, **(options.extra_json or {})}
+            return self._exchange(_ASKED[path], body, options)
+        if path.startswith(("/responses", "/conversations")):
+            return self._serve(method, path, options)
+        return Call(self, options=options)
+
+    def _exchange(self, asked: Wire, body: dict[str, Any], options: Any) -> Call:
+        spoken, may_switch = self.spoken(asked)
+        return self.travel(asked, spoken, body, options, may_switch=may_switch)
+
+    def travel(
+        self, asked: Wire, spoken: Wire, body: dict[str, Any], options: Any, *, may_switch: bool = False
+    ) -> Call:
+        """The call as it is sent over the API `spoken`, or the refusal that a server would give."""
+        call = Call(self, may_switch=may_switch, options=options, asked=options)
+        expanded = None
+        try:
+            if asked == "responses" and self._is_ours(body, spoken):
+                expanded = self.sessions.expand(body)
+            call.exchange = plan(asked, spoken, body, self.target, expanded=expanded)
+            self._tell(call.exchange)
+        except StateError as error:
+            call.served = (error.status, error.body)
+        except Unsupported as error:
+            call.served = (400, error_body(error))
+        else:
+            sent = call.exchange.sent_body
+            call.options = options.model_copy(update={"url": PATHS[spoken], "json_data": sent, "extra_json": None})
+            call.may_move = bool(self.target.fallback) and (not _KEPT & body.keys() or self._is_ours(body, spoken))
+        return call
+
+    def _is_ours(self, body: Mapping[str, Any], spoken: Wire) -> bool:
+        """Whether the history that a request names is to be replayed from here."""
+        if self.keeps_state(spoken):
+            return False
+        if self.is_spare:
+            return True
+        if spoken == "chat" or self.target.endpoint.stateful is False:
+            return True
+        named = body.get("previous_response_id")
+        return isinstance(named, str) and self.sessions.knows(named)
+
+    def _serve(self, method: str, path: str, options: Any) -> Call:
+        spoken, _ = self.spoken("responses")
+        if self.keeps_state(spoken):
+            return Call(self, options=options)
+        ours = spoken == "chat" or self.target.endpoint.stateful is False
+        body = options.json_data if isinstance(options.json_data, Mapping) else None
+        query = dict(options.params) if isinstance(options.params, Mapping) else {}
+        served = self.sessions.serve(method.upper(), path, query, body)
+        if served is None or (served.status == 404 and not ours):
+            return Call(self, options=options)
+        answer: Any = served.events if served.events is not None else served.body
+        return Call(self, options=options, served=(served.status, answer))
+
+    def _tell(self, exchange: Exchange) -> None:
+        left_out = [note for note in exchange.receipt.notes if note.action == "left out"]
+        if not left_out or self.on_unsupported == "ignore":
+            return
+        said = "; ".join(f"{note.what} was left out: {note.reason}" for note in left_out)
+        if self.on_unsupported == "error":
+            raise Unsupported(said, param=left_out[0].what)
+        _warn(f"{self.target.endpoint.alias}: {said}")
+
+    # What came back.
+
+    def switched(self, call: Call, error: openai.APIStatusError) -> Call | None:
+        """The call over the other API, where an unknown host has just shown that it lacks this one."""
+        call.is_missing = is_missing_route(error)
+        if not (call.is_missing and call.may_switch and call.exchange is not None):
+            return None
+        asked, spoken = call.exchange.receipt.asked, call.exchange.receipt.spoken
+        made = self.travel(asked, _OTHER[spoken], call.exchange.asked_body, call.options)
+        made.instead_of = error.status_code
+        made.may_move = False  # who switches is on the way already
+        return made
+
+    def learn(self, call: Call) -> None:
+        """Remember for this base URL which API answered where the other one was missing."""
+        base = str(self.target.base_url)
+        assert call.exchange is not None  # only calls that were sent are learned from
+        spoken = call.exchange.receipt.spoken
+        with _learned_lock:
+            if _learned.get(base) == spoken:
+                return
+            _learned[base] = spoken
+        _warn(
+            f"{base} has no {_NAMES[_OTHER[spoken]]} API (status {call.instead_of}); it is spoken to over the "
+            f"{_NAMES[spoken]} API from now on. Set wire={spoken!r} or ALLOS_WIRE={spoken} to skip the first try."
+        )
+
+    def whole(self, call: Call, response: Any, content: bytes) -> bytes:
+        """The bytes of the answer in the API that was asked; the same ones where they may pass as they are."""
+        exchange = call.exchange
+        assert exchange is not None  # only calls that were sent come back
+        try:
+            answer, is_new = exchange.answer(content, think_tags=self.target.endpoint.dialect.think_tags)
+        except WireError as error:
+            raise from_wire(error, self.target, response) from None
+        self.remember(exchange, answer)
+        return json.dumps(answer).encode() if is_new else content
+
+    def remember(self, exchange: Exchange, answer: Mapping[str, Any] | None) -> None:
+        """Keep a finished Responses turn where the endpoint keeps none."""
+        if (
+            answer is not None
+            and exchange.receipt.asked == "responses"
+            and not self.keeps_state(exchange.receipt.spoken)
+        ):
+            self.sessions.remember(exchange.asked_body, answer)
+
+    def refused(self, call: Call, refusal: openai.APIStatusError) -> Any:
+        """The error response for the SDK, whose message says cause and next step, with the server's own fields kept."""
+        body = readable_error(refusal.response.content, refusal.status_code)
+        if not self.target.is_openai:
+            data = json.loads(body)
+            error = data["error"] if isinstance(data.get("error"), dict) else data
+            error["message"] = from_status(refusal, self.target).message
+            body = json.dumps(data).encode()
+        return remade(refusal.response, call, body)
+
+    # Whether the SDK may ask again.
+
+    def begins(self, call: Call) -> None:
+        """Count a call, with its first request."""
+        if call.tries == 0:
+            self._policy.budget.earn()
+
+    def checked(self, call: Call, response: Any) -> Any:
+        """The response, which tells the SDK not to ask again where that can't help or too many do."""
+        if response.is_success:
+            self._policy.budget.give_back(call.tries)
+        elif call.tries_left and response.is_closed and not self._may_heal(refusal_in(response)):
+            response.headers["x-should-retry"] = "false"
+        return response
+
+    def unreached(self, call: Call, error: Exception) -> None:
+        """Raise what a connection that failed means to the program, unless the SDK may ask again."""
+        failure = from_transport(error, self.target)
+        if not (call.tries_left and self._may_heal(failure)):
+            raise failure from error
+
+    def _may_heal(self, error: openai.APIError) -> bool:
+        return self._policy.helps(error) and self._policy.budget.spend()
+
+    @property
+    def _policy(self) -> Policy:
+        codes = self.target.endpoint.dialect.quota_codes
+        return Policy(quota_codes=codes, budget=budget_for(self.target.base_url))
+
+
+def refusal_in(response: Any) -> openai.APIStatusError:
+    """An error response as the error that it is; its body must have been read."""
+    return openai.APIStatusError("", response=response, body=response.content.decode("utf-8", "replace"))
+
+
+def _warn(message: str) -> None:
+    """Warn at the line of the program that made the call, however deep in the SDK it is."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _INSIDE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UnsupportedWarning, stacklevel=level)

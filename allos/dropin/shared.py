@@ -1,0 +1,196 @@
+"""What the synchronous and the asynchronous client have in common: how they are made and how a call begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import openai
+
+from allos import keys, settings
+from allos.adapters import NO_KEY, no_key, sdk_arguments
+from allos.dropin.route import Route
+from allos.errors import ConfigurationError
+from allos.receipts import MARK
+from allos.settings import Target
+from allos.state import Sessions, open_store
+from allos.transport import HTTP
+
+__all__ = ["Shared", "without_place"]
+
+_OURS = ("ALLOS_PROVIDER", "ALLOS_MODEL", "ALLOS_BASE_URL", "ALLOS_WIRE")
+
+
+class Shared:
+    """What the sync and the async client have in common; mixed into the official classes."""
+
+    _route: Route
+    _provider_is_fixed: bool
+    _siblings: dict[str, Any]
+    _spares: dict[int, Any]
+    _fallback: Sequence[str] | None
+    _sends_no_key: bool
+    admin_api_key: str | None
+    max_retries: int
+
+    def _prepare(
+        self,
+        provider: Any,
+        official: dict[str, Any],
+        *,
+        wire: str | None,
+        model: str | None,
+        on_unsupported: str | None,
+        state: str | os.PathLike[str] | None,
+        fallback: Sequence[str] | None,
+        route: Route | None,
+        spare: Route | None,
+    ) -> dict[str, Any]:
+        """Decide where calls go; returns the arguments for the official constructor."""
+        on_unsupported = on_unsupported or os.environ.get("ALLOS_ON_UNSUPPORTED") or None
+        if on_unsupported not in (None, "warn", "error", "ignore"):
+            raise ConfigurationError(f"on_unsupported={on_unsupported!r} must be 'warn', 'error' or 'ignore'.")
+        if provider is not None and not isinstance(provider, str):
+            official["provider"] = provider
+        name = provider if isinstance(provider, str) else None
+        base_url, api_key = _text(official.get("base_url")), _text(official.get("api_key"))
+        self._siblings = {}
+        self._spares = {}
+        self._fallback = fallback
+        self._sends_no_key = False
+        if route is not None and name is None and base_url == route.target.base_url:
+            same = api_key in (None, NO_KEY) and route.target.api_key is None
+            target = route.target if same else route.target.with_key(api_key)
+            self._sends_no_key = same and not target.is_openai
+            self._route = replace(route, target=target, on_unsupported=on_unsupported or route.on_unsupported)
+            self._provider_is_fixed = route.provider_is_fixed
+            if not target.is_openai and official.get("admin_api_key") is None:
+                official["admin_api_key"] = ""
+            return official
+        self._provider_is_fixed = name is not None or _names_a_place(official)
+        target = spare.target if spare is not None else _target(name, official, wire, model, fallback)
+        if target.base_url is None:
+            target = _started(target)
+        policy = on_unsupported or target.on_unsupported
+        if spare is not None:
+            self._route = replace(spare, target=target)
+        else:
+            store = open_store(state or target.state or os.environ.get("ALLOS_STATE") or None)
+            self._route = Route(target, policy, Sessions(store), self._provider_is_fixed)
+        is_ours = name is not None or wire is not None or model is not None or _is_ours()
+        if not is_ours and (target.is_openai or _places_itself(official)):
+            return official
+        made = sdk_arguments(target, official)
+        made.pop("max_retries")
+        self._sends_no_key = isinstance(made["default_headers"].get("Authorization"), openai.Omit)
+        return {**official, **made}
+
+    def _settle(self) -> None:
+        """Say None for no admin key again: the empty one kept the SDK from taking that of the environment."""
+        keys.watch_logs()
+        if self.admin_api_key == "":
+            self.admin_api_key = None
+
+    def _begun(self, options: Any, build: Callable[[Any], Any], tries: int) -> Any:
+        """The request for a call: translated, answered here, sent by another endpoint's client, or as it is."""
+        body = options.json_data
+        if not self._provider_is_fixed and isinstance(body, Mapping) and isinstance(body.get("model"), str):
+            endpoint, rest = settings.split_model(body["model"])
+            if endpoint is not None:
+                changed = options.model_copy(update={"json_data": {**body, "model": rest}})
+                return self._sibling(endpoint.alias)._build_request(changed, retries_taken=tries)
+        if self._sends_no_key and not _has_authorization(options):
+            headers = {} if isinstance(options.headers, openai.NotGiven) else options.headers
+            options = options.model_copy(update={"headers": {**headers, **no_key(self._route.target)}})
+        call = self._route.begin(options)
+        call.tries, call.tries_left = tries, options.get_max_retries(self.max_retries) - tries
+        self._route.begins(call)
+        request = build(call.options)
+        request.extensions[MARK] = call
+        return request
+
+    def _sibling(self, alias: str) -> Any:
+        if alias not in self._siblings:
+            self._siblings[alias] = self.copy(provider=alias)  # type: ignore[attr-defined]  # of the official class
+        return self._siblings[alias]
+
+    def _spare(self, place: int) -> Any:
+        """The client of a place to ask when this one fails: it gets no key, header or query of this one."""
+        if place not in self._spares:
+            route = self._route
+            there = replace(route, target=route.target.fallback[place - 1], provider_is_fixed=True, is_spare=True)
+            self._spares[place] = self.copy(  # type: ignore[attr-defined]  # of the official class
+                provider=there.target.endpoint.alias, set_default_query={}, _extra_kwargs={"_spare": there}
+            )
+        return self._spares[place]
+
+    def _copied(self, changed: dict[str, Any]) -> dict[str, Any]:
+        """The constructor arguments of ours that a copy needs, taken out of those of the call."""
+        provider = changed.get("provider")
+        kept: dict[str, Any] = {"on_unsupported": self._route.on_unsupported}
+        if isinstance(provider, str):
+            del changed["provider"]
+            changed["set_default_headers"] = changed.get("default_headers", {})
+            changed.pop("default_headers", None)
+            return {**kept, "provider": provider, "fallback": self._fallback, "_elsewhere": True}
+        return {**kept, "_route": self._route}
+
+
+def _has_authorization(options: Any) -> bool:
+    return isinstance(options.headers, Mapping) and any(name.lower() == "authorization" for name in options.headers)
+
+
+def _target(
+    name: str | None,
+    official: Mapping[str, Any],
+    wire: str | None,
+    model: str | None,
+    fallback: Sequence[str] | None,
+) -> Target:
+    """Where a client with these arguments sends its calls."""
+    base_url, api_key = _text(official.get("base_url")), _text(official.get("api_key"))
+    if _places_itself(official):
+        if fallback:
+            raise ConfigurationError("fallback= needs a place that Allos knows: give an alias or a base_url.")
+        return settings.official(environ={})
+    if name is not None or wire is not None or model is not None or _is_ours():
+        return settings.resolve(name, model, base_url=base_url, api_key=api_key, wire=wire, fallback=fallback)
+    return settings.official(base_url=base_url, api_key=api_key, fallback=fallback)
+
+
+def _places_itself(official: Mapping[str, Any]) -> bool:
+    """Whether the SDK itself finds the address and the credentials from these arguments."""
+    return any(official.get(name) is not None for name in ("provider", "data_residency"))
+
+
+def _names_a_place(official: Mapping[str, Any]) -> bool:
+    """Whether an address or provider is chosen, so that a model's name chooses none."""
+    return (
+        _places_itself(official)
+        or official.get("base_url") is not None
+        or any(os.environ.get(variable) for variable in ("ALLOS_PROVIDER", "ALLOS_BASE_URL", "OPENAI_BASE_URL"))
+    )
+
+
+def _is_ours() -> bool:
+    return any(os.environ.get(variable) for variable in _OURS)
+
+
+def _text(value: Any) -> str | None:
+    """A base URL or key as text; None where none was given as such."""
+    return str(value).rstrip("/") if isinstance(value, (str, HTTP.URL)) and str(value) else None
+
+
+def _started(target: Target) -> Target:
+    from allos import local
+
+    server = local.start(target.model)
+    return target.reached(server.base_url, server.api_key, server.model)
+
+
+def without_place(official: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of an official client without those that say where it asks and as whom."""
+    gone = ("base_url", "api_key", "admin_api_key", "organization", "project", "workload_identity", "provider")
+    return {name: value for name, value in official.items() if name not in gone}
