@@ -252,9 +252,7 @@ class Reading:
         try:
             found = answer.end() if chunk is None else answer.feed(chunk)
         except WireError as error:
-            if getattr(error, "reply", False) is None:
-                error.reply = answer.so_far()  # type: ignore[attr-defined]  # ServerFault
-            raise from_wire(error, self._target, self.response) from None
+            raise from_wire(error, self._target, self.response, answer.so_far()) from None
         if self._patience.is_over(answer):
             raise too_quiet(self._target, answer.so_far(), self.response)
         return found

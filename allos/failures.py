@@ -88,7 +88,7 @@ def is_missing_model(error: openai.APIStatusError) -> bool:
 
 def is_too_long(error: openai.APIStatusError) -> bool:
     """Whether the service says that the request does not fit into the model's context."""
-    fault = dig(error.body)
+    fault = _said(error)
     return bool(_CONTEXT.search(f"{fault.code} {fault.type} {fault.message}"))
 
 
@@ -245,7 +245,10 @@ def _kind(causes: list[BaseException], url: str) -> tuple[str, str]:
     if any(isinstance(cause, ssl.SSLError) for cause in causes) or "SSL" in words:
         if "WRONG_VERSION_NUMBER" in words or "record layer" in words:
             return "it does not speak TLS", f"Use http:// instead: {url.replace('https://', 'http://', 1)}"
-        return f"TLS failed ({_short(words)})", "Is https:// right for this address?"
+        return (
+            f"TLS failed ({_short(words)})",
+            f"Is https:// right? Without it: {url.replace('https://', 'http://', 1)}",
+        )
     refused = any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes)
     if refused or "refused" in words or "All connection attempts failed" in words:
         if proxy := _proxy(url):
@@ -270,23 +273,28 @@ def _proxy(url: str) -> str | None:
     return _plain(proxy) if proxy and not urllib.request.proxy_bypass(host) else None
 
 
-def from_wire(error: WireError, target: Target, response: Any) -> openai.APIError:
-    """What a codec could not read as an answer, as the SDK's error that fits."""
+def from_wire(error: WireError, target: Target, response: Any, came: Reply | None = None) -> openai.APIError:
+    """What a codec could not read as an answer, as the SDK's error that fits, with what `came` of a stream before."""
     name, url = _service(target), _plain(str(response.request.url))
     if isinstance(error, Incomplete):
-        came = len(error.reply.text)
-        text = f"The answer of {name} is incomplete: {error}. {came} characters of text came before it ended."
+        length = len(error.reply.text)
+        text = f"The answer of {name} is incomplete: {error}. {length} characters of text came before it ended."
         return IncompleteReplyError(text, response.request, reply=error.reply)
     if isinstance(error, ServerFault):
         text = f"{name} sent an error at {url}: {_masked(str(error), target)}"
-        return _from_fault(error, text[:499], target, response)
+        return _from_fault(error, text[:499], target, response, error.reply or came)
     assert isinstance(error, BadData)
     hint = f"\n{_base_url_hint(target)}" if "web page" in str(error) else ""
     text = f"{name} sent {_masked(str(error), target)} where an answer was expected, at {url}.{hint}"
-    return openai.APIResponseValidationError(response, error.body, message=text[:499])
+    if came is not None and came.text:
+        text = f"The answer is incomplete, {len(came.text)} characters of text came: {text}"
+    made = openai.APIResponseValidationError(response, error.body, message=text[:499])
+    if came is not None:
+        made.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError
+    return made
 
 
-def _from_fault(error: ServerFault, text: str, target: Target, response: Any) -> openai.APIError:
+def _from_fault(error: ServerFault, text: str, target: Target, response: Any, came: Reply | None) -> openai.APIError:
     if error.status is None:
         made = openai.APIError(text, response.request, body=error.body)
     else:
@@ -300,8 +308,8 @@ def _from_fault(error: ServerFault, text: str, target: Target, response: Any) ->
         made.args = (made.message,)
     made.code = made.code or fault.code
     made.type = made.type or fault.type
-    if error.reply is not None:
-        made.reply = error.reply  # type: ignore[attr-defined]  # the text so far, as on IncompleteReplyError
+    if came is not None:
+        made.reply = came  # type: ignore[attr-defined]  # the text so far, as on IncompleteReplyError
     return made
 
 

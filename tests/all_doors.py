@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
@@ -102,14 +102,16 @@ async def _athrough(door: str, provider: str, model: str, streamed: bool, given:
         return Answered(text, _said(allos.receipt(made).notes))
 
 
-def command(provider: str, given: dict[str, Any], model: str = "m", streamed: bool = False) -> Answered:
+def command(
+    provider: str, given: dict[str, Any], model: str = "m", streamed: bool = False, more: Sequence[str] = ()
+) -> Answered:
     """The command, with those arguments as its options."""
     given = {"max_retries": 0, **given}
     flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", _word(value))]
     out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
-        status = main(["-p", provider, "-m", model, "--stream" if streamed else "--no-stream", *flags, "Hi"])
+        status = main(["-p", provider, "-m", model, "--stream" if streamed else "--no-stream", *flags, *more, "Hi"])
     return Answered(_written(out).removesuffix("\n"), _written(err), status)
 
 

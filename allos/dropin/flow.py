@@ -57,7 +57,7 @@ class _Flow:
         try:
             made = self._flow.feed(chunk)
         except WireError as error:
-            raise from_wire(error, self._target, self._response) from None
+            raise from_wire(error, self._target, self._response, self._flow.so_far()) from None
         if self._flow.events != self._events:
             self._events, self._since = self._flow.events, time.monotonic()
         elif time.monotonic() - self._since > self._limit:
@@ -68,7 +68,7 @@ class _Flow:
         try:
             last = self._flow.end()
         except WireError as error:
-            raise from_wire(error, self._target, self._response) from None
+            raise from_wire(error, self._target, self._response, self._flow.so_far()) from None
         self._call.route.remember(self._exchange, self._flow.final)
         answered(self._exchange.receipt, self._flow.answer_id)
         return last

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import all_doors
 import openai
 
 import allos
@@ -32,6 +35,7 @@ class Outcome:
     seconds: float = 0.0
     hangs: bool = False
     calls: list[tuple[str, str]] = field(default_factory=list)  # tool calls as (name, arguments)
+    status: int | None = None  # the exit status of the command
 
 
 Run = Callable[[str, str, dict[str, Any], Outcome], Any]  # base URL, wire of the server, options, what to fill
@@ -177,22 +181,47 @@ def unified(wire: str, way: str, *, colour: str = "sync") -> Run:
     return run
 
 
-def doors(wire: str, way: str) -> dict[str, Run]:
-    """Every door through which a server of that wire can be asked in that way."""
-    found: dict[str, Run] = {}
+class CommandFailed(Exception):
+    """What the command said on standard error, with the exit status."""
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(said)
+        self.status = status
+
+
+def command(url: str, wire: str, options: dict[str, Any], seen: Outcome, *, way: str) -> None:
+    """The command, in this process; with `--json` where the answer is whole, which shows its tool calls."""
+    given = {"base_url": url, "api_key": KEY, "max_retries": 0, "timeout": 1.0, "wire": wire, **options}
+    answered = all_doors.command(
+        "chat_completions", given, streamed=way == "stream", more=["--json"] * (way == "whole")
+    )
+    seen.status = answered.status
+    if way == "whole" and answered.text:
+        reply = json.loads(answered.text)
+        seen.text, seen.reply = reply["text"], reply
+        seen.calls = [(call["name"], call["arguments"]) for call in reply["tool_calls"]]
+    elif way == "stream":
+        seen.text = answered.text
+    if answered.status not in (0, 7) or "Error:" in answered.notes:
+        raise CommandFailed(answered.status, answered.notes.removeprefix("Error: ").strip())
+
+
+def doors(wire: str, way: str, *, helped: bool = True) -> dict[str, Run]:
+    """Every door through which a server of that wire can be asked in that way; `helped`: the SDK's helpers too."""
+    found: dict[str, Run] = {"command": partial(command, way=way)}
     for colour in ("sync", "async"):
         found[f"unified {colour}"] = unified(wire, way, colour=colour)
         for road, asked in (("native", wire), ("translated", OTHER[wire])):
             found[f"drop-in {road} {colour}"] = dropin(asked, wire, way, colour=colour)
-            if way == "stream":
+            if way == "stream" and helped:
                 found[f"drop-in {road} helper {colour}"] = dropin(asked, wire, "helper", colour=colour)
     return found
 
 
-def bare(wire: str, way: str) -> dict[str, Run]:
+def bare(wire: str, way: str, *, helped: bool = True) -> dict[str, Run]:
     """The official SDK alone, on the same server."""
     found = {f"bare {way}": dropin(wire, wire, way, kind=openai.OpenAI)}
-    if way == "stream":
+    if way == "stream" and helped:
         found["bare helper"] = dropin(wire, wire, "helper", kind=openai.OpenAI)
     return found
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-__all__ = ["HOLD", "RESET", "Forever", "RawServer", "Seen", "Step", "Trickle"]
+import trustme
+
+__all__ = ["HOLD", "RESET", "Forever", "RawServer", "Seen", "Step", "Trickle", "chunked", "dead_port", "server_tls"]
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,10 @@ def _request(connection: socket.socket) -> Seen | None:
     while b"\r\n\r\n" not in data:
         piece = connection.recv(65536)
         data += piece
-        if not piece or data[:1] == b"\x16":  # the first byte of TLS
+        if data[:1] == b"\x16":  # the first byte of TLS
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            return None
+        if not piece:
             return None
     head, _, body = data.partition(b"\r\n\r\n")
     line, *rest = head.decode("latin-1").split("\r\n")
@@ -149,4 +154,19 @@ def chunked(pieces: Iterable[bytes], *, end: bool = True) -> bytes:
     return made + (b"0\r\n\r\n" if end else b"")
 
 
-Maker = Callable[[str, bool], list[Any]]
+@functools.cache
+def dead_port() -> int:
+    """A port at which nobody listens, and which nobody else can take."""
+    _taken.bind(("127.0.0.1", 0))
+    return int(_taken.getsockname()[1])
+
+
+_taken = socket.socket()
+
+
+@functools.cache
+def server_tls() -> ssl.SSLContext:
+    """TLS of an authority that nobody trusts."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    return context

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import gzip
 import json
+import ssl
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import answers
 import openai
-from raw_server import HOLD, RESET, Forever, Script, Trickle, chunked
+from doors_under_fire import KEY
+from raw_server import HOLD, RESET, Forever, Script, Trickle, chunked, dead_port, server_tls
+
+from allos.errors import ConfigurationError
 
 PIECES = ("Paris, ", "città ", "⛲ ", "bella.")
 TEXT = "".join(PIECES)
 SSE, JSON, HTML, PLAIN = "text/event-stream", "application/json", "text/html", "text/plain"
 WIRES, WAYS = ("chat", "responses"), ("whole", "stream")
 
-Kinds = type[Exception] | tuple[type[Exception], ...]
 Scripts = Callable[[str, str], Sequence[Script]]
 
 
@@ -31,13 +34,14 @@ class Right:
     text: str = TEXT
     calls: tuple[tuple[str, str], ...] = ()
     requests: int = 1
+    status: int = 0  # of the command
 
 
 @dataclass(frozen=True)
 class Fails:
-    """An error of one of these kinds, whose message says all of these words; `kept` is the text that was shown."""
+    """An error of this kind, whose message says all of these words; `kept` is the text that was shown."""
 
-    kinds: Kinds = openai.APIError
+    kind: type[Exception] = openai.APIError
     says: tuple[str, ...] = ()
     kept: str | None = None
     requests: int = 1
@@ -45,6 +49,8 @@ class Fails:
 
 @dataclass(frozen=True)
 class Scenario:
+    """One row: `options` are a client's arguments, `place` makes the base URL of the server's own."""
+
     row: str
     name: str
     scripts: Scripts
@@ -52,6 +58,10 @@ class Scenario:
     ways: tuple[str, ...] = WAYS
     wires: tuple[str, ...] = WIRES
     options: dict[str, Any] = field(default_factory=dict)
+    place: Callable[[str], str] = str
+    environ: dict[str, str] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None  # of the server
+    helped: bool = True  # whether the SDK's stream helpers take part: theirs are errors of their own
 
     @property
     def id(self) -> str:
@@ -99,6 +109,11 @@ def body(wire: str, text: str = TEXT) -> bytes:
 
 def good(wire: str, way: str) -> bytes:
     return sized(body(wire)) if way == "whole" else streamed(events(lines(wire)))
+
+
+def good_answer(wire: str, way: str) -> Sequence[Script]:
+    """What should come."""
+    return [[good(wire, way)]]
 
 
 def said(*steps: Any) -> Scripts:
@@ -292,7 +307,7 @@ def _in_stream() -> list[Scenario]:
             "S4",
             "no JSON",
             after_two("data: {not json}", "data: [DONE]"),
-            Fails(openai.APIError, (), kept),
+            Fails(openai.APIError, ("incomplete", "no JSON"), kept),
             ("stream",),
         ),
         Scenario(
@@ -656,7 +671,7 @@ def _status() -> list[Scenario]:
             options=RETRIES,
         ),
     ]
-    echo = problem("Incorrect API key provided: sk-secret-of-the-bench-0123456789", code="invalid_api_key")
+    echo = problem(f"Incorrect API key provided: {KEY}", code="invalid_api_key")
     for status, kind in ((401, openai.AuthenticationError), (403, openai.PermissionDeniedError)):
         found.append(
             Scenario(
@@ -727,14 +742,115 @@ def _no_model(wire: str, way: str) -> Sequence[Script]:
     return [[missing], [listed]]
 
 
-def _not_http() -> list[Scenario]:
+# Connection and configuration
+
+
+def _unreached() -> list[Scenario]:
+    def case(name: str, *words: str, scripts: Scripts | None = None, requests: int = 0, **more: Any) -> Scenario:
+        expected = Fails(openai.APIConnectionError, words, requests=requests)
+        return Scenario("N1", name, scripts or said(b""), expected, **more)
+
+    def nowhere(url: str) -> str:
+        return "http://nowhere.invalid/v1"
+
+    def with_tls(url: str) -> str:
+        return url.replace("http:", "https:")
+
+    http, port = "http://127.0.0.1", dead_port()
     return [
-        Scenario(
-            "N1",
-            "not HTTP",
-            said(b"SSH-2.0-OpenSSH_9.2\r\n"),
-            Fails(openai.APIConnectionError, ("127.0.0.1", "http server")),
+        case("refused", f"127.0.0.1:{port}", "refused", "server running", place=lambda url: f"{http}:{port}/v1"),
+        case("unknown host", "nowhere.invalid", "unknown", place=nowhere, options={"timeout": 9.0}),
+        case("https to http", "127.0.0.1", "TLS", "http://", place=with_tls),
+        case("http to https", "127.0.0.1", "https://", tls=server_tls()),
+        case(
+            "bad certificate",
+            "not trusted",
+            "SSL_CERT_FILE",
+            place=with_tls,
+            tls=server_tls(),
         ),
+        case("dead proxy", "proxy", f"{http}:{port}", environ={"http_proxy": f"{http}:{port}"}),
+        case("not HTTP", "127.0.0.1", "http server", scripts=said(b"SSH-2.0-OpenSSH_9.2\r\n"), requests=1),
+    ]
+
+
+def _places() -> list[Scenario]:
+    def mended(name: str, place: Callable[[str], str]) -> Scenario:
+        return Scenario("N2", name, good_answer, Right(), place=place)
+
+    def refused(name: str, place: Callable[[str], str], *words: str) -> Scenario:
+        return Scenario("N2", name, good_answer, Fails(ConfigurationError, words, requests=0), place=place)
+
+    return [
+        mended("spaces around", lambda url: f"  {url} "),
+        mended("newline behind", lambda url: f"{url}\n"),
+        mended("quotes around", lambda url: f'"{url}"'),
+        mended("slash behind", lambda url: f"{url}/"),
+        mended("chat completions pasted", lambda url: f"{url}/chat/completions"),
+        mended("models pasted", lambda url: f"{url}/models"),
+        refused("no scheme", lambda url: url.removeprefix("http://"), "no scheme", "http://"),
+        refused("other scheme", lambda url: url.replace("http:", "ftp:"), "ftp:", "base"),
+        refused("bad port", lambda url: "http://127.0.0.1:99999/v1", "99999"),
+        refused("query", lambda url: f"{url}?api-version=1", "query"),
+        refused("space inside", lambda url: url.replace("/v1", "/my v1"), "space"),
+    ]
+
+
+def _keys() -> list[Scenario]:
+    def sent(name: str, key: str) -> Scenario:
+        return Scenario("N3", name, good_answer, Right(), options={"api_key": key})
+
+    def refused(name: str, key: str, *words: str) -> Scenario:
+        expected = Fails(ConfigurationError, ("key", *words), requests=0)
+        return Scenario("N4", name, good_answer, expected, options={"api_key": key})
+
+    return [
+        sent("newline and spaces", f"  {KEY}\n"),
+        sent("byte order mark", f"\ufeff{KEY}"),
+        refused("space inside", KEY.replace("-of-", " of "), "space"),
+        refused("newline inside", KEY.replace("-of-", "\nof-")),
+        refused("masked copy", "sk-•••••••••••0123", "masked copy"),
+    ]
+
+
+def _redirects() -> list[Scenario]:
+    def within(wire: str, way: str) -> Sequence[Script]:
+        path = "/v1/elsewhere"
+        return [[sized(b"", 307, PLAIN, f"Location: {path}")], [good(wire, way)]]
+
+    abroad = said(sized(b"", 307, PLAIN, "Location: http://elsewhere.invalid/v1/chat/completions"))
+    return [
+        Scenario("C9", "within the origin", within, Right(requests=2)),
+        Scenario("C9", "to another host", abroad, Fails(openai.APIStatusError, ("redirects to", "elsewhere.invalid"))),
+    ]
+
+
+def _limits() -> list[Scenario]:
+    """Answers that ended for a reason which the program must see: text kept, the command says so."""
+
+    def ended(chat: str, responses: str) -> Scripts:
+        def change(said: Any, wire: str) -> Any:
+            text = json.dumps(said) if isinstance(said, dict) else said
+            if wire == "chat":
+                return text.replace('"finish_reason": "stop"', f'"finish_reason": "{chat}"')
+            details = json.dumps({"reason": responses})
+            text = text.replace('"response.completed"', '"response.incomplete"')
+            text = text.replace('"incomplete_details": null', f'"incomplete_details": {details}')
+            return text if "incomplete" not in text else text.replace('"status": "completed"', '"status": "incomplete"')
+
+        def scripts(wire: str, way: str) -> Sequence[Script]:
+            if way == "whole":
+                made = {**answers.whole(wire, TEXT)}
+                if wire == "responses":
+                    made |= {"incomplete_details": None}
+                return [[sized(change(made, wire).encode())]]
+            return [[streamed(events([change(line, wire) for line in lines(wire)]))]]
+
+        return scripts
+
+    return [
+        Scenario("A6", "length", ended("length", "max_output_tokens"), Right(status=7), helped=False),
+        Scenario("A6", "content filter", ended("content_filter", "content_filter"), Right(status=7), helped=False),
     ]
 
 
@@ -747,5 +863,9 @@ SCENARIOS: list[Scenario] = [
     *_answers(),
     *_oddities(),
     *_status(),
-    *_not_http(),
+    *_limits(),
+    *_redirects(),
+    *_unreached(),
+    *_places(),
+    *_keys(),
 ]

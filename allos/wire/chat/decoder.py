@@ -105,7 +105,7 @@ class Decoder:
             if data == "[DONE]":
                 self.done = True
             elif data:
-                raise BadData(f"The stream holds an event that is no JSON: {data[:80]!r}", body=data) from None
+                raise BadData(f"an event that is no JSON: {data[:80]!r}", body=data) from None
             return None
         if event.name == "error":
             raise fault(chunk, reply=self._kept())
@@ -114,7 +114,7 @@ class Decoder:
             return chunk
         if chunk is None:
             return None
-        raise BadData(f"The stream holds an event that is no object: {event.data[:80]!r}", body=chunk)
+        raise BadData(f"an event that is no object: {event.data[:80]!r}", body=chunk)
 
     def _take_unknown(self, chunk: dict[str, Any]) -> None:
         flat = not chunk.get("choices") and not chunk.get("usage") and ("message" in chunk or "detail" in chunk)
@@ -194,7 +194,7 @@ class Decoder:
         """
         if not self._choices:
             if self.done or self._events:
-                raise BadData("The stream ended without an answer in it")
+                raise BadData("a stream without an answer in it")
             raise Incomplete("The stream ended before anything came", reply=self.so_far())
         late: list[Delta] = []
         for state in self._choices.values():

@@ -73,12 +73,12 @@ def load_reply(body: Any, *, think_tags: bool = False) -> Reply:
     Raises `ServerFault` for an error inside the answer and `BadData` for what is no answer at all.
     """
     if not isinstance(body, Mapping):
-        raise BadData(f"The answer is no JSON object but {body!r:.80}", body=body)
+        raise BadData(f"JSON that is no object: {body!r:.80}", body=body)
     choices = body.get("choices")
     if body.get("error") or (not choices and dig(body).message):
         raise fault(body)
     if not isinstance(choices, list) or not choices:
-        raise BadData(f"The answer has no choices: {dict(body)!r:.200}", body=body)
+        raise BadData(f"an answer without choices: {dict(body)!r:.200}", body=body)
     seed = body.get("id") or body.get("created") or uuid.uuid4().hex
     return Reply(
         choices=tuple(_load_choice(choice, place, body, seed, think_tags) for place, choice in enumerate(choices)),
@@ -107,7 +107,7 @@ def _load_choice(choice: Any, place: int, body: Json, seed: Any, think_tags: boo
     if isinstance(message, str) or (message is None and isinstance(choice, Mapping) and choice.get("text")):
         message = {"content": message or choice.get("text")}
     if not isinstance(message, Mapping):
-        raise BadData(f"A choice of the answer has no message: {choice!r:.200}", body=body)
+        raise BadData(f"a choice without a message: {choice!r:.200}", body=body)
     if choice.get("error"):
         raise fault(choice, body=body)
     index = choice["index"] if isinstance(choice.get("index"), int) else place

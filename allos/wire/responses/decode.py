@@ -80,7 +80,7 @@ class Decoder:
         if self._final is not None:
             return self._final
         if not self._events:
-            raise BadData("the stream held no event of the Responses API")
+            raise BadData("a stream without an event of the Responses API")
         raise Incomplete("the stream ended before 'response.completed'", reply=self.so_far())
 
     def _payload(self, event: Event) -> JSON | None:
@@ -93,7 +93,7 @@ class Decoder:
         except (ValueError, RecursionError):
             if event.name == "error":
                 raise ServerFault(data[:300], reply=self.so_far()) from None
-            raise BadData(f"an event of the stream is no JSON: {data[:80]!r}", body=data[:2000]) from None
+            raise BadData(f"an event that is no JSON: {data[:80]!r}", body=data[:2000]) from None
         return payload if isinstance(payload, dict) else None
 
     def _other(self, kind: str, name: str, payload: JSON) -> list[Delta]:
@@ -146,7 +146,7 @@ class Decoder:
         response = payload.get("response")
         if not isinstance(response, Mapping):
             if not self._collector.reply().message.parts:
-                raise BadData(f"the last event holds no Response but {response!r:.60}", body=payload)
+                raise BadData(f"a last event that holds no Response but {response!r:.60}", body=payload)
             response = {}
         if response.get("error") or response.get("status") == "failed":
             return self._failed(payload)

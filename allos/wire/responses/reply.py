@@ -53,7 +53,7 @@ def load_reply(body: Any, *, think_tags: bool = False) -> Reply:
     Raises `ServerFault` where it reports an error or has failed, `BadData` where it is no Response.
     """
     if not isinstance(body, Mapping):
-        raise BadData(f"the answer is no Response object but {body!r:.60}", body=body)
+        raise BadData(f"JSON that is no Response: {body!r:.60}", body=body)
     if body.get("error") or body.get("status") == "failed":
         raise fault(body)
     output = body.get("output")
@@ -62,7 +62,7 @@ def load_reply(body: Any, *, think_tags: bool = False) -> Reply:
     if not isinstance(output, list):
         if "output" not in body and (words := dig(body).message):
             raise ServerFault(words, body=body, status=dig(body).status)
-        raise BadData(f"no Response: its 'output' is {output!r:.60}, not a list", body=body)
+        raise BadData(f"a Response whose 'output' is {output!r:.60}, not a list", body=body)
     parts = [part for item in output if isinstance(item, Mapping) for part in load_output(item)]
     if think_tags:
         parts = split_thinking(parts)
