@@ -17,7 +17,16 @@ from allos.messages import Note, Request, Wire
 from allos.settings import Target
 from allos.wire import chat, dialect, responses
 
-__all__ = ["ADAPTERS", "NO_KEY", "Adapter", "ChatCompletionsAdapter", "ResponsesAdapter", "no_key", "sdk_arguments"]
+__all__ = [
+    "ADAPTERS",
+    "NO_KEY",
+    "Adapter",
+    "ChatCompletionsAdapter",
+    "ResponsesAdapter",
+    "no_key",
+    "sdk_arguments",
+    "timeouts",
+]
 
 
 class Adapter(Protocol):
@@ -101,6 +110,20 @@ def no_key(target: Target) -> dict[str, Any]:
     return {"Authorization": openai.Omit()} if target.api_key is None else {}
 
 
+def timeouts(target: Target) -> openai.Timeout | None:
+    """The timeouts of a request; None leaves them to the SDK.
+
+    One number for the next bytes is none for the connection: a host that drops packets should be given up soon, also
+    by who waits long for a slow model.
+    """
+    if target.timeout is None and target.connect_timeout is None:
+        return None
+    usual = openai.DEFAULT_TIMEOUT
+    read = target.timeout or usual.read or 0.0
+    connect = target.connect_timeout or min(read, usual.connect or read)
+    return openai.Timeout(read, connect=connect)
+
+
 _AMBIENT = {"organization": "OpenAI-Organization", "project": "OpenAI-Project"}
 _NOTHING_GIVEN: Mapping[str, Any] = {}
 
@@ -113,8 +136,8 @@ def sdk_arguments(target: Target, given: Mapping[str, Any] = _NOTHING_GIVEN) -> 
     `given` are the caller's own arguments for that class: what they say is not ambient, and stays.
     """
     arguments: dict[str, Any] = {"base_url": target.base_url, "max_retries": 0}
-    if target.timeout is not None:
-        arguments["timeout"] = target.timeout
+    if (limits := timeouts(target)) is not None and not given.get("timeout"):
+        arguments["timeout"] = limits
     headers = dict[str, Any]() if target.is_openai else _held_back(given)
     if target.api_key is not None:
         key = arguments["api_key"] = target.api_key.get_secret_value()

@@ -17,9 +17,10 @@ import openai
 from pydantic import SecretStr
 
 from allos import keys, settings
-from allos.adapters import ADAPTERS, Adapter, no_key
+from allos.adapters import ADAPTERS, Adapter, no_key, timeouts
+from allos.deadline import Deadline, within
 from allos.errors import BadData, Unsupported, UnsupportedWarning, WireError
-from allos.failures import from_break, from_status, from_transport, from_wire, too_quiet
+from allos.failures import from_break, from_status, from_transport, from_wire, out_of_time, too_quiet
 from allos.fallback import Journey, circuits, named
 from allos.messages import Delta, MessageLike, Note, Reply, Request
 from allos.retry import Attempt, Policy, budget_for
@@ -48,6 +49,8 @@ class Caller:
         api_key: str | SecretStr | None = None,
         wire: Literal["auto", "chat", "responses"] | None = None,
         timeout: float | None = None,
+        connect_timeout: float | None = None,
+        deadline: float | None = None,
         max_retries: int | None = None,
         system: str | None = None,
         on_unsupported: Literal["warn", "error", "ignore"] | None = None,
@@ -65,6 +68,8 @@ class Caller:
             "api_key": api_key,
             "wire": wire,
             "timeout": timeout,
+            "connect_timeout": connect_timeout,
+            "deadline": deadline,
             "max_retries": max_retries,
             "system": system,
             "on_unsupported": on_unsupported,
@@ -92,6 +97,11 @@ class Caller:
         other = object.__new__(type(self))
         other._settle(target, on_retry, http_client)
         return other
+
+    @property
+    def places(self) -> tuple[Self, ...]:
+        """This client, and one of the same kind for each place to ask when this one fails."""
+        return (self, *self._others)
 
     def _call(self, talk: Talk, **changes: Any) -> Call[Self]:
         """The next request of a talk, on its way to the first place that answers."""
@@ -138,8 +148,8 @@ class Caller:
         return ADAPTERS[self.target.speaks]
 
     def _options(self) -> dict[str, Any]:
-        timeout = {} if self.target.timeout is None else {"timeout": self.target.timeout}
-        return {"extra_headers": no_key(self.target), **timeout}
+        limits = timeouts(self.target)
+        return {"extra_headers": no_key(self.target), **({} if limits is None else {"timeout": limits})}
 
     def _read(self, response: Any) -> Reply:
         """The reply in a whole answer."""
@@ -150,15 +160,25 @@ class Caller:
             raise from_wire(error, self.target, response) from None
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Raises what the SDK and the HTTP library under it raise as the SDK's errors, in words that help."""
+    def _sending(self, deadline: Deadline) -> Iterator[None]:
+        """Ends what is sent in this block at the deadline, and raises all errors as the SDK's, in words that help."""
         unreached: tuple[type[Exception], ...] = (openai.APIConnectionError, *transport_errors())
+        if deadline.is_over:
+            raise self._late(deadline)
         try:
-            yield
+            with within(deadline):
+                yield
         except openai.APIStatusError as error:
             raise from_status(error, self.target) from None
         except unreached as error:
+            if deadline.is_over:
+                raise self._late(deadline, error.request) from None
             raise from_transport(error, self.target) from None
+
+    def _late(self, deadline: Deadline, request: Any = None, came: Reply | None = None) -> openai.APITimeoutError:
+        """The error for a call whose deadline has passed."""
+        assert deadline.seconds is not None  # one without a limit never passes
+        return out_of_time(self.target, deadline.seconds, came or Reply(), request)
 
     def _start_local(self) -> None:
         """Start the embedded model on first use and learn its address."""
@@ -181,9 +201,10 @@ class Call(Generic[Client_]):
 
     def __init__(self, client: Client_, talk: Talk, request: Request) -> None:
         may_move = not _KEPT_BY_THE_SERVICE & request.extra.keys()
-        self._clients: tuple[Client_, ...] = (client, *client._others) if may_move else (client,)
+        self._clients: tuple[Client_, ...] = client.places if may_move else (client,)
         names = [named(client.target) for client in self._clients]
         self._journey = Journey(names, client._ways[: len(names)], start=talk.place if may_move else 0)
+        self.deadline = talk.deadline.start()
         self._talk = talk
         self._request = request
         self._bodies = dict[int, tuple[dict[str, Any], list[Note]]]()
@@ -205,7 +226,7 @@ class Call(Generic[Client_]):
 
     def retrying(self) -> dict[str, Any]:
         """The arguments for tenacity."""
-        return self._journey.retrying([client._policy for client in self._clients])
+        return self._journey.retrying([client._policy for client in self._clients], self.deadline)
 
     def notes(self) -> tuple[Note, ...]:
         """What became of the request, once it is answered."""
@@ -225,10 +246,11 @@ _KEPT_BY_THE_SERVICE = frozenset({"previous_response_id", "conversation"})
 class Reading:
     """One streamed answer: `feed` it bytes until `ended`; whatever goes wrong is raised as the SDK's error."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, deadline: Deadline) -> None:
         self.response: Any = None  # set once the connection is open
         self._target = target
         self._answer = Answer(target.speaks, think_tags=target.endpoint.dialect.think_tags)
+        self._deadline = deadline
         self._patience = _Patience(target)
 
     @property
@@ -259,6 +281,8 @@ class Reading:
 
     def broken(self, error: Exception) -> openai.APIError:
         """The error to raise when the connection breaks with that one."""
+        if self._deadline.is_over and self._deadline.seconds is not None:
+            return out_of_time(self._target, self._deadline.seconds, self._answer.so_far(), self.response.request)
         return from_break(error, self._target, self._answer.so_far(), self.response)
 
 

@@ -16,8 +16,9 @@ import tenacity
 from allos import redirects
 from allos.adapters import no_key, sdk_arguments
 from allos.caller import Caller, model_names, naming
+from allos.deadline import Deadline
 from allos.failures import is_missing_model
-from allos.messages import MessageLike, Reply, ToolChoice
+from allos.messages import Message, MessageLike, Reply, ToolCall, ToolChoice
 from allos.stream import AsyncStream, Stream
 from allos.talk import SchemaLike, Talk
 from allos.tools import ToolLike
@@ -33,8 +34,10 @@ class Client(Caller):
     without one the settings decide, see `allos config`. `model` is the model of every call that names none, and
     `system` stands before every conversation that has no other.
     `api_key` goes to that address only. `wire` forces an API, `env_file` names a `.env` to read.
-    `timeout` is the longest time without a byte, in seconds (600 where nothing is set), `max_retries` how often a
-    failed request is tried again (2); `on_retry` is called before each wait with an `allos.retry.Attempt`.
+    `timeout` is the longest time without a byte, in seconds (600 where nothing is set), `connect_timeout` the longest
+    time for a connection (5), `deadline` the longest time for a whole call, with its tries, waits, stream and tools
+    (none). `max_retries` is how often a failed request is tried again (2); `on_retry` is called before each wait with
+    an `allos.retry.Attempt`.
     `on_unsupported` is what becomes of a field that the endpoint can't take: "warn", "error" or "ignore".
     `fallback` names the places to ask when this one fails, such as ["together/model", "local"].
     `http_client` is an `openai.DefaultHttpxClient` of the caller's own, who closes it.
@@ -65,6 +68,7 @@ class Client(Caller):
         seed: int | None = None,
         reasoning_effort: str | None = None,
         max_steps: int = 8,
+        deadline: float | Deadline | None = None,
         extra: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Reply:
@@ -73,7 +77,8 @@ class Client(Caller):
         `messages` is a text, a `Message`, an OpenAI-style dict of either API, or several of those.
         Python functions in `tools` are run and their results handed back, for at most `max_steps` requests;
         a `Tool` or a dict is only described, and its calls come back in `reply.tool_calls`. `tool_choice` is "auto",
-        "none", "required" or the name of a tool. `max_tokens` bounds the answer, in tokens.
+        "none", "required" or the name of a tool. `max_tokens` bounds the answer, in tokens,
+        `deadline` the whole call, in seconds.
         A `schema` (pydantic model, type or JSON schema) gives `reply.parsed`.
         Other keywords are request fields of `allos.Request` or go to the service as they are, as `extra` does.
 
@@ -110,6 +115,7 @@ class Client(Caller):
         seed: int | None = None,
         reasoning_effort: str | None = None,
         max_steps: int = 8,
+        deadline: float | Deadline | None = None,
         extra: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Stream:
@@ -119,12 +125,13 @@ class Client(Caller):
         """
         return Stream(self, self._talk(messages, _given(locals())))
 
-    def models(self) -> list[str]:
-        """The names of the models that the endpoint offers, in its order.
+    def models(self, *, deadline: float | Deadline | None = None) -> list[str]:
+        """The names of the models that the endpoint offers, in its order; `deadline` as in `chat`.
 
         Raises `openai.APIError` and its family; a service without such a list is an `openai.NotFoundError`.
         """
-        return tenacity.Retrying(**self._policy.options())(self._list_models)
+        limit = Deadline.of(deadline or self.target.deadline).start()
+        return tenacity.Retrying(**self._policy.options(limit))(self._list_models, limit)
 
     def close(self) -> None:
         """Close the connections; the client opens new ones when it is used again.
@@ -160,29 +167,29 @@ class Client(Caller):
         def once() -> Reply:
             client, sdk = call.client, call.client._sdk()
             body = call.body()
-            with client._explained():
+            with client._sending(call.deadline):
                 raw = client._adapter.create(sdk, body, **client._options())
             return client._read(raw.http_response)
 
         try:
             reply = tenacity.Retrying(**call.retrying())(once)
         except openai.APIStatusError as error:
-            raise call.explained(call.client._with_models(error)) from None
+            raise call.explained(call.client._with_models(error, call.deadline)) from None
         except openai.APIError as error:
             raise call.explained(error) from None
         return replace(reply, notes=(*reply.notes, *call.notes()))
 
-    def _list_models(self) -> list[str]:
-        with self._explained():
+    def _list_models(self, deadline: Deadline) -> list[str]:
+        with self._sending(deadline):
             response = self._sdk().get("/models", cast_to=HTTP.Response, options={"headers": no_key(self.target)})
         return model_names(response, self.target)
 
-    def _with_models(self, error: openai.APIStatusError) -> openai.APIStatusError:
+    def _with_models(self, error: openai.APIStatusError, deadline: Deadline) -> openai.APIStatusError:
         """The error, and which models there are where the one asked for is not."""
         if not is_missing_model(error):
             return error
         try:
-            return naming(error, self._list_models())
+            return naming(error, self._list_models(deadline))
         except openai.APIError:
             return error
 
@@ -218,6 +225,7 @@ class AsyncClient(Caller):
         seed: int | None = None,
         reasoning_effort: str | None = None,
         max_steps: int = 8,
+        deadline: float | Deadline | None = None,
         extra: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Reply:
@@ -231,7 +239,7 @@ class AsyncClient(Caller):
                     raise
                 continue
             if calls := talk.calls(reply):
-                talk.answer(reply, await talk.toolbox.arun(calls))
+                talk.answer(reply, await self._results(talk, reply, calls))
             elif (result := talk.result(reply)) is not None:
                 return result
 
@@ -251,15 +259,17 @@ class AsyncClient(Caller):
         seed: int | None = None,
         reasoning_effort: str | None = None,
         max_steps: int = 8,
+        deadline: float | Deadline | None = None,
         extra: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> AsyncStream:
         """See `Client.stream`."""
         return AsyncStream(self, self._talk(messages, _given(locals())))
 
-    async def models(self) -> list[str]:
+    async def models(self, *, deadline: float | Deadline | None = None) -> list[str]:
         """See `Client.models`."""
-        return await tenacity.AsyncRetrying(**self._policy.options())(self._list_models)
+        limit = Deadline.of(deadline or self.target.deadline).start()
+        return await tenacity.AsyncRetrying(**self._policy.options(limit))(self._list_models, limit)
 
     async def close(self) -> None:
         """Close the connections of the running event loop; see `Client.close`."""
@@ -291,28 +301,36 @@ class AsyncClient(Caller):
         async def once() -> Reply:
             client, sdk = call.client, await call.client._sdk()
             body = call.body()
-            with client._explained():
+            with client._sending(call.deadline):
                 raw = await client._adapter.create(sdk, body, **client._options())
             return client._read(raw.http_response)
 
         try:
             reply: Reply = await tenacity.AsyncRetrying(**call.retrying())(once)
         except openai.APIStatusError as error:
-            raise call.explained(await call.client._with_models(error)) from None
+            raise call.explained(await call.client._with_models(error, call.deadline)) from None
         except openai.APIError as error:
             raise call.explained(error) from None
         return replace(reply, notes=(*reply.notes, *call.notes()))
 
-    async def _list_models(self) -> list[str]:
+    async def _results(self, talk: Talk, reply: Reply, calls: Sequence[ToolCall]) -> list[Message]:
+        """What the tools give. Those that still run when the deadline passes are cancelled."""
+        try:
+            async with asyncio.timeout(talk.deadline.limit):
+                return await talk.toolbox.arun(calls)
+        except TimeoutError:  # of the deadline: what a tool raises is its result
+            raise self._late(talk.deadline, came=reply) from None
+
+    async def _list_models(self, deadline: Deadline) -> list[str]:
         sdk = await self._sdk()
-        with self._explained():
+        with self._sending(deadline):
             response = await sdk.get("/models", cast_to=HTTP.Response, options={"headers": no_key(self.target)})
         return model_names(response, self.target)
 
-    async def _with_models(self, error: openai.APIStatusError) -> openai.APIStatusError:
+    async def _with_models(self, error: openai.APIStatusError, deadline: Deadline) -> openai.APIStatusError:
         if not is_missing_model(error):
             return error
         try:
-            return naming(error, await self._list_models())
+            return naming(error, await self._list_models(deadline))
         except openai.APIError:
             return error

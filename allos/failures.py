@@ -30,6 +30,7 @@ __all__ = [
     "from_status",
     "from_transport",
     "from_wire",
+    "out_of_time",
     "too_quiet",
 ]
 
@@ -221,6 +222,24 @@ def too_quiet(target: Target, came: Reply, response: Any) -> openai.APITimeoutEr
     failure.args = (failure.message,)
     failure.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError
     return failure
+
+
+def out_of_time(target: Target, seconds: float, came: Reply, request: Any = None) -> openai.APITimeoutError:
+    """The whole call took longer than its deadline allows; `came` is what had come of the answer."""
+    failure = openai.APITimeoutError(request=request)
+    place = _plain(str(request.url) if request is not None else target.base_url or "")
+    text = f"; {len(came.text)} characters of text had come" if came.text else ""
+    failure.message = (
+        f"The {seconds:g} s for the whole call were over before {_service(target)} had answered{_at(place)}{text}.\n"
+        "Is it slow? `--deadline` sets the seconds for a call with all its tries and waits."
+    )
+    failure.args = (failure.message,)
+    failure.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError
+    return failure
+
+
+def _at(place: str) -> str:
+    return f", at {place}" if place else ""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

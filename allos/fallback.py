@@ -13,9 +13,10 @@ from typing import Any
 import openai
 import tenacity
 
+from allos.deadline import Deadline
 from allos.failures import IncompleteReplyError, is_quota
 from allos.messages import Note
-from allos.retry import Policy, retry_after
+from allos.retry import Policy, failure, retry_after
 from allos.settings import Target
 
 __all__ = ["MOST_REQUESTS", "Circuit", "Journey", "circuits", "moves", "named"]
@@ -25,15 +26,16 @@ _FAILURES = 3  # so many calls in a row must fail before a place is left alone
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 300.0
 
 
-def moves(error: BaseException) -> bool:
+def moves(error: BaseException, quota_codes: Iterable[str] = ()) -> bool:
     """Whether another place may answer what this one did not.
 
     It may where the service is not reached, not in time, overloaded, out of quota or broken, where it speaks nonsense,
     and where its stream ended before the first word. A refused key (401, 403) and a refused request (400, 404, ...)
     stay where they are: both want mending, and an answer from elsewhere would hide it.
+    `quota_codes` are the service's own words for used-up quota.
     """
     if isinstance(error, openai.APIStatusError):
-        return is_quota(error) or error.status_code in (408, 429) or error.status_code >= 500
+        return is_quota(error, quota_codes) or error.status_code in (408, 429) or error.status_code >= 500
     if isinstance(error, IncompleteReplyError):
         return not error.reply.message.parts  # nothing was shown
     if isinstance(error, openai.APITimeoutError) and (came := getattr(error, "reply", None)) is not None:
@@ -117,9 +119,9 @@ class Journey:
         """Count the answer that came."""
         self._ways[self.place].worked()
 
-    def failed(self, error: BaseException) -> bool:
+    def failed(self, error: BaseException, quota_codes: Iterable[str] = ()) -> bool:
         """Count a failure; True where `place` is now another one, which may be asked at once."""
-        if not moves(error):
+        if not moves(error, quota_codes):
             if isinstance(error, openai.APIStatusError):
                 self.worked()  # a refusal is a sign of life
             return False
@@ -152,24 +154,36 @@ class Journey:
             error.args = (error.message,)
         return error
 
-    def retrying(self, policies: Sequence[Policy]) -> dict[str, Any]:
-        """The arguments for tenacity: move on where that is possible, else try again as the place's policy says."""
+    def retrying(self, policies: Sequence[Policy], deadline: Deadline) -> dict[str, Any]:
+        """The arguments for tenacity: move on where that is possible, else try again as the place's policy says.
+
+        A move needs no wait and no budget, and is no retry.
+        """
+        first = policies[0]
         if len(self._ways) == 1:
-            return policies[0].options()
-        moved = False
+            return first.options(deadline)
+        moved, retries = False, 0
+        most = max(first.max_retries + 1, min(len(self._ways), self._most))
 
         def again(state: tenacity.RetryCallState) -> bool:
             nonlocal moved
-            error = state.outcome.exception() if state.outcome is not None else None
+            error = failure(state)
             if error is None:
                 self.worked()
+                policies[self.place].budget.give_back(retries)
                 return False
-            policy = policies[self.place]
-            moved = self.failed(error)
-            return moved or (policy.max_retries > 0 and policy.retries(state))
+            moved = self.failed(error, policies[self.place].quota_codes)
+            return moved or policies[self.place].retries(state)
 
         def wait(state: tenacity.RetryCallState) -> float:
             return 0.0 if moved else policies[self.place].wait(state)
 
-        most = max(policies[0].max_retries + 1, min(len(self._ways), self._most))
-        return {**policies[0].options(attempts=most), "retry": again, "wait": wait}
+        def stop(state: tenacity.RetryCallState) -> bool:
+            nonlocal retries
+            if moved:
+                return state.attempt_number >= most or deadline.is_over
+            retries += 1
+            is_last = state.attempt_number >= most or retries > first.max_retries
+            return policies[self.place].stops(state, is_last, deadline)
+
+        return {**first.options(deadline), "retry": again, "wait": wait, "stop": stop}

@@ -11,6 +11,8 @@ from typing import Any
 
 import openai
 
+from allos.deadline import AsyncPunctual, Punctual
+
 __all__ = ["AsyncOpenAI", "AsyncWithinOrigin", "OpenAI", "WithinOrigin"]
 
 _MOST = 5  # redirects of one request; the SDK's own limit is that of the HTTP library, 20
@@ -68,9 +70,9 @@ class AsyncWithinOrigin:
             await response.aclose()
 
 
-class OpenAI(WithinOrigin, openai.OpenAI):
-    """`openai.OpenAI`, but that."""
+class OpenAI(WithinOrigin, Punctual, openai.OpenAI):
+    """`openai.OpenAI`, but that; it holds its requests to the deadline of a call too."""
 
 
-class AsyncOpenAI(AsyncWithinOrigin, openai.AsyncOpenAI):
-    """`openai.AsyncOpenAI`, but that."""
+class AsyncOpenAI(AsyncWithinOrigin, AsyncPunctual, openai.AsyncOpenAI):
+    """The same for asynchronous programs."""

@@ -14,9 +14,10 @@ from typing import Any
 import openai
 import tenacity
 
+from allos.deadline import Deadline
 from allos.failures import IncompleteReplyError, is_quota
 
-__all__ = ["Attempt", "Budget", "Policy", "budget_for", "retry_after"]
+__all__ = ["Attempt", "Budget", "Policy", "budget_for", "failure", "retry_after"]
 
 LONGEST_WAIT = 120.0
 _FIRST_WAIT, _WAIT_LIMIT = 0.5, 8.0
@@ -92,24 +93,20 @@ def budget_for(base_url: object) -> Budget:
 
 
 class Policy:
-    """Asks again at most `max_retries` times, and only where a further try can help.
-
-    `total` bounds the seconds of all tries and waits together.
-    """
+    """Asks again at most `max_retries` times, and only where a further try can help."""
 
     def __init__(
         self,
         max_retries: int = 2,
         *,
-        total: float | None = None,
         on_retry: Callable[[Attempt], None] | None = None,
         budget: Budget | None = None,
         quota_codes: Iterable[str] = (),
     ) -> None:
         self.max_retries = max_retries
-        self.total = total
         self.on_retry = on_retry
-        self._quota_codes = tuple(quota_codes)
+        self.sleep: Callable[[float], None] | None = None  # instead of `time.sleep`, for who shows the wait
+        self.quota_codes = tuple(quota_codes)
         self.budget = budget if budget is not None else Budget()
 
     def helps(self, error: BaseException) -> bool:
@@ -118,7 +115,7 @@ class Policy:
             asked = error.response.headers.get("x-should-retry")
             if asked == "false" or (retry_after(error.response.headers) or 0) > LONGEST_WAIT:
                 return False
-            if is_quota(error, self._quota_codes):
+            if is_quota(error, self.quota_codes):
                 return False
             return asked == "true" or error.status_code in (408, 409, 429) or error.status_code >= 500
         if isinstance(error, IncompleteReplyError):
@@ -127,39 +124,59 @@ class Policy:
 
     def wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds until the next try: what the server asked for, else full jitter under a doubling limit."""
-        error = state.outcome.exception() if state.outcome is not None else None
+        error = failure(state)
         if isinstance(error, openai.APIStatusError) and (asked := retry_after(error.response.headers)) is not None:
             return asked
         return random.uniform(0, min(_WAIT_LIMIT, _FIRST_WAIT * 2**state.attempt_number))  # noqa: S311  # no secret
 
-    def options(self, *, attempts: int | None = None) -> dict[str, Any]:
-        """The arguments for `tenacity.Retrying` and `tenacity.AsyncRetrying`, one call each.
-
-        `attempts` bounds the requests where something else than `max_retries` does.
-        """
+    def options(self, deadline: Deadline) -> dict[str, Any]:
+        """The arguments for `tenacity.Retrying` and `tenacity.AsyncRetrying`, one call each."""
         self.budget.earn()
-        stop: Any = tenacity.stop_after_attempt(self.max_retries + 1 if attempts is None else attempts)
-        if self.total is not None:
-            stop |= tenacity.stop_before_delay(self.total)
         return {
-            "stop": stop,
+            "stop": lambda state: self.stops(state, state.attempt_number > self.max_retries, deadline),
             "wait": self.wait,
             "retry": self.retries,
-            "before_sleep": self._tell,
+            "before_sleep": self.tell,
             "reraise": True,
+            **({} if self.sleep is None else {"sleep": self.sleep}),
         }
 
     def retries(self, state: tenacity.RetryCallState) -> bool:
-        """Whether to try the failed request again."""
-        error = state.outcome.exception() if state.outcome is not None else None
+        """Whether a further try may help after what failed."""
+        error = failure(state)
         if error is None:
             self.budget.give_back(state.attempt_number - 1)
-        if error is None or not self.helps(error):
-            return False
-        return state.attempt_number > self.max_retries or self.budget.spend()
+        return error is not None and self.helps(error)
 
-    def _tell(self, state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome is not None else None
+    def stops(self, state: tenacity.RetryCallState, is_last: bool, deadline: Deadline) -> bool:
+        """Whether there is no further try all the same, as the tries, the time or the budget are used up.
+
+        A wait that would pass the deadline is not begun: the error says so at once.
+        """
+        if is_last or deadline.is_over:
+            return True
+        if state.upcoming_sleep >= deadline.left:
+            _say_no_time(failure(state), state.upcoming_sleep, deadline)
+            return True
+        return not self.budget.spend()
+
+    def tell(self, state: tenacity.RetryCallState) -> None:
+        """Tell who watches of the wait that begins."""
+        error = failure(state)
         if self.on_retry is not None and isinstance(error, openai.APIError):
             wait = state.next_action.sleep if state.next_action is not None else 0.0
             self.on_retry(Attempt(state.attempt_number, error, wait))
+
+
+def failure(state: tenacity.RetryCallState) -> BaseException | None:
+    """What the last try raised."""
+    return state.outcome.exception() if state.outcome is not None else None
+
+
+def _say_no_time(error: BaseException | None, wait: float, deadline: Deadline) -> None:
+    if isinstance(error, openai.APIError):
+        error.message = (
+            f"{error.message[:380]}\nNot tried again: a wait of {wait:.1f} s would pass the deadline, "
+            f"as {deadline.left:.1f} of {deadline.seconds:g} s are left."
+        )
+        error.args = (error.message,)

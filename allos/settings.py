@@ -55,6 +55,8 @@ class Target:
     wire: Literal["auto", "chat", "responses"] = "auto"
     speaks: Wire = "chat"
     timeout: float | None = None
+    connect_timeout: float | None = None
+    deadline: float | None = None
     max_retries: int = 2
     system: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -113,7 +115,9 @@ class Settings(BaseSettings):
     wire: Literal["auto", "chat", "responses"] = "auto"
     system: str | None = None
     format: Literal["text", "json"] | None = None
-    timeout: float | None = Field(default=None, gt=0)
+    timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    connect_timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    deadline: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_retries: int = Field(default=2, ge=0)
     max_tokens: int | None = Field(default=None, gt=0)
     temperature: float | None = Field(default=None, ge=0)
@@ -422,6 +426,8 @@ class _Resolution:
             self._wire(endpoint),
             speaks,
             settings.timeout,
+            settings.connect_timeout,
+            settings.deadline,
             settings.max_retries,
             settings.system,
             self._options(),

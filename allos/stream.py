@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -13,7 +14,6 @@ import tenacity
 
 from allos.caller import Call, Reading, says_something
 from allos.messages import Delta, Note, Reply, ToolCall
-from allos.settings import Target
 from allos.talk import Talk
 from allos.transport import transport_errors
 
@@ -123,8 +123,8 @@ class _Steps:
             return self.reply
         return self._reading.reply if self._reading is not None else Reply()
 
-    def _begin(self, target: Target) -> Reading:
-        reading = self._reading = Reading(target)
+    def _begin(self, call: Call[Any]) -> Reading:
+        reading = self._reading = Reading(call.client.target, call.deadline)
         return reading
 
     def _calls(self) -> tuple[Reply, Sequence[ToolCall]]:
@@ -155,12 +155,13 @@ class _SyncSteps(_Steps):
         manager, chunks, first = self._begun()
         reading = self._reading
         assert reading is not None  # `_open` made it
+        close = weakref.finalize(reading, manager.__exit__, None, None, None)  # an unread one at the program's end too
         try:
             yield from map(self._talk.shown, first)
             while not reading.ended:
                 yield from map(self._talk.shown, _next_deltas(reading, chunks))
         finally:
-            manager.__exit__(None, None, None)
+            close()
 
     def _begun(self) -> _Opened:
         """The stream once the model says something, in the way of asking that the service takes."""
@@ -170,7 +171,7 @@ class _SyncSteps(_Steps):
                 opened: _Opened = tenacity.Retrying(**call.retrying())(self._open, call)
             except openai.APIStatusError as error:
                 if not self._talk.steps_down(error):
-                    raise call.explained(call.client._with_models(error)) from None
+                    raise call.explained(call.client._with_models(error, call.deadline)) from None
             except openai.APIError as error:
                 raise call.explained(error) from None
             else:
@@ -180,9 +181,10 @@ class _SyncSteps(_Steps):
     def _open(self, call: Call[Client]) -> _Opened:
         """Send the request and read until the model says something, so that all before it can be tried again."""
         client, sdk = call.client, call.client._sdk()
-        reading, first = self._begin(client.target), list[Delta]()
-        manager = client._adapter.open(sdk, call.body(), **client._options())
-        with client._explained():
+        reading, first = self._begin(call), list[Delta]()
+        body = call.body()
+        with client._sending(call.deadline):
+            manager = client._adapter.open(sdk, body, **client._options())
             response = reading.response = manager.__enter__().http_response
         try:
             chunks = response.iter_bytes()
@@ -215,7 +217,7 @@ class _AsyncSteps(_Steps):
             reply, calls = self._calls()
             if not calls:
                 return
-            self._talk.answer(reply, await self._talk.toolbox.arun(calls))
+            self._talk.answer(reply, await self._client._results(self._talk, reply, calls))
 
     async def _step(self) -> AsyncGenerator[Delta, None]:
         manager, chunks, deltas = await self._begun()
@@ -239,7 +241,7 @@ class _AsyncSteps(_Steps):
                 opened: _AsyncOpened = await retrying(self._open, call)
             except openai.APIStatusError as error:
                 if not self._talk.steps_down(error):
-                    raise call.explained(await call.client._with_models(error)) from None
+                    raise call.explained(await call.client._with_models(error, call.deadline)) from None
             except openai.APIError as error:
                 raise call.explained(error) from None
             else:
@@ -248,9 +250,10 @@ class _AsyncSteps(_Steps):
 
     async def _open(self, call: Call[AsyncClient]) -> _AsyncOpened:
         client, sdk = call.client, await call.client._sdk()
-        reading, first = self._begin(client.target), list[Delta]()
-        manager = client._adapter.open(sdk, call.body(), **client._options())
-        with client._explained():
+        reading, first = self._begin(call), list[Delta]()
+        body = call.body()
+        with client._sending(call.deadline):
+            manager = client._adapter.open(sdk, body, **client._options())
             response = reading.response = (await manager.__aenter__()).http_response
         try:
             chunks = response.aiter_bytes()

@@ -14,6 +14,7 @@ from typing import Any, Self
 import openai
 import pydantic
 
+from allos.deadline import Deadline
 from allos.errors import ConfigurationError, ParseError
 from allos.ladder import Ladder
 from allos.messages import Delta, Message, MessageLike, OutputFormat, Reply, Request, ToolCall, ToolChoice
@@ -110,12 +111,14 @@ class Talk:
         tools: Iterable[ToolLike] = (),
         schema: SchemaLike | None = None,
         max_steps: int = _MAX_STEPS,
+        deadline: float | Deadline | None = None,
     ) -> None:
         if not request.messages and request.instructions is None:
             raise ConfigurationError("There is nothing to ask: the list of messages is empty.")
         self.toolbox = Toolbox(tools)
         self.schema = schema
         self._steps_left = max_steps
+        self.deadline = Deadline.of(deadline)
         self.place = 0  # which of a client's places was asked last
         self._request = request.replace(tools=(*request.tools, *self.toolbox.tools))
         self._ladder: Ladder | None = None
@@ -141,6 +144,7 @@ class Talk:
         """
         given = {name: value for name, value in options.items() if value is not None}
         tools, schema = given.pop("tools", ()), given.pop("schema", None)
+        deadline = given.pop("deadline", target.deadline)
         max_steps, system = given.pop("max_steps", _MAX_STEPS), given.pop("system", target.system)
         extra = dict(given.pop("extra", {}))
         if wrong := sorted(_INSTEAD.keys() & given.keys()):
@@ -155,7 +159,7 @@ class Talk:
         if known.get("stop") is not None:
             known["stop"] = (known["stop"],) if isinstance(known["stop"], str) else tuple(known["stop"])
         request = Request(messages=said, extra={**extra, **given}, **known)
-        return cls(request, target, tools=tools, schema=schema, max_steps=max_steps)
+        return cls(request, target, tools=tools, schema=schema, max_steps=max_steps, deadline=deadline)
 
     def calls(self, reply: Reply) -> Sequence[ToolCall]:
         """The tool calls of a reply that are to be run here; none when the conversation is over."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import openai
 
-__all__ = ["HTTP", "timeout_errors", "transport_errors"]
+__all__ = ["HTTP", "library_of", "timeout_errors", "transport_errors"]
 
 HTTP: Any = sys.modules[openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]]
 
@@ -21,6 +21,11 @@ def _modules() -> Iterator[Any]:
     older = sys.modules.get("httpx")
     if older is not None and older is not HTTP:
         yield older
+
+
+def library_of(message: Any) -> Any:
+    """The HTTP library that a request or a response is of."""
+    return next(module for module in _modules() if isinstance(message, (module.Request, module.Response)))
 
 
 def transport_errors() -> tuple[type[Exception], ...]:

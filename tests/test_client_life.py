@@ -118,6 +118,24 @@ def test_a_closed_client_opens_again_when_it_is_used(echo):
     client.close()
 
 
+def test_a_connection_outlives_the_deadline_of_an_answer_it_has_brought(echo, monkeypatch):
+    """It serves other calls then, and what ends a late answer must not end theirs."""
+    ends = []
+
+    class Timer(threading.Timer):
+        def start(self):
+            ends.append(self.function)
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    with client_of(echo) as client:
+        assert client.chat("one", deadline=60).text == "one"
+        for end in ends:
+            end()
+        assert client.chat("two", deadline=60).text == "two"
+    assert len(ends) == 2
+    assert len(set(echo.ports)) == 1
+
+
 @pytest.mark.parametrize("kind", [allos.Client, allos.AsyncClient])
 def test_a_client_that_was_never_used_can_be_closed(kind, echo):
     client = client_of(echo, kind)
@@ -229,6 +247,20 @@ kept = asyncio.run(once())
 asyncio.run(once())
 gc.collect()
 """
+
+
+UNREAD = """
+import socket, sys
+import allos
+client = allos.Client("chat_completions", "m", base_url=sys.argv[1])
+socket.kept = stream = client.stream("hi")
+next(stream)
+"""
+
+
+def test_a_stream_that_is_left_unread_at_the_programs_end_says_nothing(echo):
+    done = subprocess.run([sys.executable, "-c", UNREAD, echo.url], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_client_that_is_dropped_unclosed_says_nothing(echo):

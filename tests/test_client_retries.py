@@ -165,3 +165,25 @@ async def test_many_calls_to_a_dead_service_share_their_retries(mock_door, own_h
         with pytest.raises(openai.InternalServerError):
             await door.chat("hi")
     assert len(server.requests) <= 40 * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "read", "connect"),
+    [
+        ({}, 600, 5),
+        ({"timeout": 300}, 300, 5),
+        ({"timeout": 2}, 2, 2),
+        ({"timeout": 60, "connect_timeout": 20}, 60, 20),
+    ],
+)
+async def test_the_time_for_a_connection_is_not_the_time_for_an_answer(mock_door, streamed, given, read, connect):
+    seen = []
+
+    def server(request):
+        seen.append(request.extensions["timeout"])
+        return answers.answer(request, "Paris")
+
+    door = mock_door(server, **given)
+    await asked(door, "hi", streamed=streamed)
+    await asked(door, "hi", streamed=streamed, deadline=1000)
+    assert [(limits["read"], limits["connect"]) for limits in seen] == [(read, connect)] * 2

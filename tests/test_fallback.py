@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import answers
 import openai
 import pytest
@@ -221,6 +223,26 @@ def test_a_place_that_can_not_be_asked_is_refused_at_once(door, entry, words, so
         with pytest.raises(allos.ConfigurationError, match=words):
             through(door, "groq", fallback=[entry])
     assert not sockets.requests
+
+
+@pytest.mark.parametrize("door", ["Client", "AsyncClient", "command"])
+def test_used_up_quota_is_known_by_the_services_own_code(door, streamed, sockets):
+    balance = {"error": {"code": "1113", "message": "Recharge, please."}}
+    sockets.answer = answering(z=status(400, balance))
+    made = through(door, "zai", streamed=streamed, api_key="secret-of-zai", fallback=["together/other"])
+    assert made.text == "Hello."
+    assert sockets.hosts == ["api.z.ai", SECOND]
+
+
+def test_a_place_is_not_asked_again_more_often_than_max_retries_says(sockets, streamed, monkeypatch):
+    monkeypatch.setattr("allos.retry.random.uniform", lambda low, high: 0.0)
+    sockets.answer = answering(groq=status(503))
+    with allos.Client("groq", "m", fallback=["together/other", "mistral/third"], max_retries=1) as client:
+        for _, way in itertools.product(range(3), client._ways[1:]):
+            way.failed()
+        with pytest.raises(openai.InternalServerError):
+            client.chat("Hi") if not streamed else list(client.stream("Hi"))
+    assert sockets.hosts == [FIRST, FIRST]
 
 
 # What a service keeps.

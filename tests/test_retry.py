@@ -9,6 +9,7 @@ import tenacity
 from doors import http
 
 import allos
+from allos.deadline import Deadline
 from allos.failures import IncompleteReplyError
 from allos.messages import Choice, Message, Reply
 from allos.retry import Budget, Policy, budget_for, retry_after
@@ -33,7 +34,7 @@ def tries(policy: Policy, *failures: Exception) -> tuple[int, list[float], BaseE
         return "answer"
 
     try:
-        tenacity.Retrying(**policy.options(), sleep=waits.append)(call)
+        tenacity.Retrying(**policy.options(Deadline()), sleep=waits.append)(call)
     except openai.APIError as error:
         return made, waits, error
     return made, waits, None

@@ -24,7 +24,7 @@ def weather(city: str) -> str:
 
 
 def unified() -> None:
-    with allos.Client("groq", "openai/gpt-oss-20b", timeout=30, max_retries=0) as client:
+    with allos.Client("groq", "openai/gpt-oss-20b", timeout=30, connect_timeout=5, deadline=60) as client:
         reply = client.chat(
             [allos.Message.user("Hi"), {"role": "user", "content": "there"}], tools=[weather], schema=Answer
         )
@@ -32,7 +32,7 @@ def unified() -> None:
         assert_type(reply.text, str)
         assert_type(reply.usage, allos.Usage | None)
         assert_type(client.models(), list[str])
-        stream = client.stream("Hi", temperature=0.2)
+        stream = client.stream("Hi", temperature=0.2, deadline=9.5)
         assert_type(iter(stream), Iterator[allos.Delta])
         assert_type(stream.reply.tool_calls, tuple[allos.ToolCall, ...])
     assert_type(allos.chat("Hi"), allos.Reply)

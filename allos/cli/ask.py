@@ -52,17 +52,22 @@ def ask(
     **flags: Any,
 ) -> int:
     """Print the answer to a prompt; gives the exit status, 7 for an answer that isn't whole."""
+    from allos.deadline import Deadline
+
     request = _request(pairs, max_tokens, temperature)
     terminal.require_output()
     begun = time.monotonic()
-    with connect(flags, verbose=verbose) as client, chosen_model(client, verbose=verbose) as model:
-        request["model"] = model
-        if as_json:
-            reply = _whole(client, prompt, request, _show_json, streamed=bool(stream))
-        elif stream is False:
-            reply = _whole(client, prompt, request, _show_text, streamed=False)
-        else:
-            reply = _streamed(client, prompt, request, verbose)
+    streamed = bool(stream) if as_json else stream is not False
+    with connect(flags, streamed=streamed, verbose=verbose) as client:
+        deadline = Deadline.of(client.target.deadline).start()
+        with chosen_model(client, deadline, verbose=verbose) as model:
+            request |= {"model": model, "deadline": deadline}
+            if as_json:
+                reply = _whole(client, prompt, request, _show_json, streamed=streamed)
+            elif streamed:
+                reply = _streamed(client, prompt, request, verbose)
+            else:
+                reply = _whole(client, prompt, request, _show_text, streamed=False)
     _report(reply, verbose, time.monotonic() - begun)
     return _verdict(reply)
 

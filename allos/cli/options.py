@@ -87,6 +87,12 @@ def connection(command: Decorated) -> Decorated:
         command,
         place,
         click.option("--timeout", type=_Positive(), metavar="SECONDS", help="How long to wait for the next bytes."),
+        click.option(
+            "--connect-timeout", type=_Positive(), metavar="SECONDS", help="How long to wait for a connection."
+        ),
+        click.option(
+            "--deadline", type=_Positive(), metavar="SECONDS", help="How long all of it may take, with retries."
+        ),
         click.option("--max-retries", type=click.IntRange(min=0), metavar="N", help="How often to try again."),
     )
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TextIO
 
 import click
@@ -19,6 +21,8 @@ __all__ = [
     "Failed",
     "ReaderGone",
     "Thinking",
+    "can_redraw",
+    "count_down",
     "print_json",
     "print_lines",
     "print_table",
@@ -171,6 +175,42 @@ def say(text: str, *, dim: bool = False, newline: bool = True) -> None:
         text = click.style(text, dim=True)
     with contextlib.suppress(OSError):
         click.echo(text, err=True, nl=newline)
+
+
+def can_redraw() -> bool:
+    """Whether standard error is a terminal on which a line can be written over."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def count_down(seconds: float, text: Callable[[int], str]) -> None:
+    """Wait, with a line on standard error that says how many seconds are left and is gone afterwards."""
+    left, width = seconds, 0
+    try:
+        while left > 0:
+            whole = math.ceil(left)
+            line = _fitted(visible(text(whole)))
+            _draw(f"\r{line.ljust(width)}")
+            width = len(line)
+            step = left - (whole - 1)
+            time.sleep(step)
+            left -= step
+    finally:
+        _draw(f"\r{' ' * width}\r")
+
+
+def _fitted(line: str) -> str:
+    """The line as far as it fits beside the cursor; a character that is not ASCII may be two columns wide."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        columns = 80
+    room = max(1, columns - 1 if line.isascii() else columns // 2)
+    return line if len(line) <= room else f"{line[: max(0, room - 3)]}..."
+
+
+def _draw(text: str) -> None:
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True, nl=False)
 
 
 def settle() -> None:
