@@ -30,6 +30,7 @@ hypothesis.settings.load_profile("patient")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cassette: replays exchanges with a real server; `make record` records them")
+    config.addinivalue_line("markers", "fault(row): holds a row of docs/reliability.md, as the fault bench does others")
     config.addinivalue_line("markers", "live: needs a real server or the embedded engine, else it is skipped")
 
 

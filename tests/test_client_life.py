@@ -68,6 +68,7 @@ def client_of(server, kind=allos.Client):
     return kind("chat_completions", "m", base_url=server.url, max_retries=0)
 
 
+@pytest.mark.fault("N8")
 def test_threads_may_share_a_client_and_get_their_own_answers(echo):
     with client_of(echo) as client, ThreadPoolExecutor(8) as pool:
         prompts = [f"prompt {number}" for number in range(40)]
@@ -90,6 +91,7 @@ async def test_many_calls_at_once_get_their_own_answers(echo):
         assert [reply.text for reply in replies] == prompts
 
 
+@pytest.mark.fault("N8")
 def test_an_asynchronous_client_lives_through_several_event_loops(echo):
     client = client_of(echo, allos.AsyncClient)
 
@@ -182,6 +184,7 @@ def test_an_asynchronous_stream_is_ended_with_its_with_block(echo):
     assert asyncio.run(once()) == "hello"
 
 
+@pytest.mark.fault("S10")
 async def test_a_cancelled_call_is_cancelled_and_nothing_else(mock_door, streamed):
     entered, never = asyncio.Event(), asyncio.Event()
 
@@ -220,6 +223,7 @@ assert client.chat("parent at last").text == "parent at last"
 """
 
 
+@pytest.mark.fault("N8")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_opens_connections_of_its_own(echo):
     done = subprocess.run(
@@ -263,6 +267,7 @@ def test_a_stream_that_is_left_unread_at_the_programs_end_says_nothing(echo):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.fault("N8")
 def test_a_client_that_is_dropped_unclosed_says_nothing(echo):
     done = subprocess.run([sys.executable, "-c", DROPPED, echo.url], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

@@ -98,6 +98,7 @@ async def test_a_failing_tool_is_the_models_to_read(mock_door, wire, streamed):
     assert server.results[1] == {"call_1": "Error: LookupError: no station in Paris"}
 
 
+@pytest.mark.fault("D5")
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [

@@ -52,6 +52,7 @@ def say(client: allos.OpenAI, way: int, text: str) -> tuple[str, Any]:
     return final.output_text, allos.receipt(final)
 
 
+@pytest.mark.fault("N8")
 @pytest.mark.parametrize("wire", ["chat", "responses"])
 def test_threads_share_a_client_and_get_their_own_answers(wire: str) -> None:
     together = threading.Barrier(THREADS)
@@ -169,6 +170,7 @@ assert client.responses.retrieve("chatcmpl-child").previous_response_id == first
 """
 
 
+@pytest.mark.fault("N8")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_uses_the_client_and_the_state_of_its_parent(tmp_path: Path) -> None:
     code = FORKED.format(tests=str(Path(__file__).parent), state=str(tmp_path / "state.db"))

@@ -70,6 +70,7 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(openai._base_client, "MAX_RETRY_DELAY", 0.002)
 
 
+@pytest.mark.fault("N9")
 @pytest.mark.parametrize("dead", [unreachable, overloaded])
 async def test_many_callers_of_a_dead_service_share_their_retries(dead, colour, no_waiting):
     calls, seen = 100, []

@@ -52,6 +52,7 @@ def ambient(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return secrets | {"OPENAI_API_KEY": AMBIENT["OPENAI_API_KEY"]}
 
 
+@pytest.mark.fault("N5")
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("row", ALIASES, ids=lambda row: row.alias)
 def test_to_each_alias_goes_its_own_key_and_nothing_else(row, door, sockets, monkeypatch):
@@ -82,6 +83,7 @@ def test_openais_address_of_the_environment_takes_its_key_along_but_no_account(d
     assert not OPENAIS_OWN & set(sockets.last.headers)
 
 
+@pytest.mark.fault("N6")
 @pytest.mark.parametrize("door", DOORS)
 def test_openais_address_of_the_environment_is_not_that_of_an_alias(door, sockets, monkeypatch):
     ambient(monkeypatch)
@@ -122,6 +124,7 @@ def redirecting(to: str) -> Any:
 ELSEWHERE = ["https://elsewhere.test/v2/chat/completions", "http://own.test/v2/chat/completions", "//own.test:8443/v2"]
 
 
+@pytest.mark.fault("C9")
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("to", ELSEWHERE)
 def test_a_redirect_to_another_origin_is_not_followed(door, to, sockets, monkeypatch):

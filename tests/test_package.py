@@ -21,6 +21,7 @@ def sources(folder: str) -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in found}
 
 
+@pytest.mark.fault("D3")
 def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     from hatchling.builders.wheel import WheelBuilder
 
@@ -55,6 +56,7 @@ def test_the_source_archive_can_be_tested(tmp_path: Path) -> None:
     } <= names
 
 
+@pytest.mark.fault("D2")
 def test_every_dependency_has_its_bounds() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {requirement.partition(">=")[0] for requirement in project["dependencies"]}

@@ -109,6 +109,7 @@ def test_a_value_that_can_not_be_is_named_with_its_place(world, name, value, wor
 # Files
 
 
+@pytest.mark.fault("N7")
 def test_an_env_file_is_read_only_when_it_is_named(world, monkeypatch):
     world.write(world.directory / ".env", "ALLOS_MODEL=stolen\nGROQ_API_KEY=sk-mock-stolen\n")
     assert world.load().model is None
@@ -120,6 +121,7 @@ def test_an_env_file_is_read_only_when_it_is_named(world, monkeypatch):
     assert world.load().environ["GROQ_API_KEY"] == "sk-mock-stolen"
 
 
+@pytest.mark.fault("N7")
 def test_a_named_env_file_never_overrides_the_environment(world):
     world.write(world.env_file, "GROQ_API_KEY=sk-mock-file\nALLOS_PROVIDER=groq\n")
     world.set(GROQ_API_KEY="sk-mock-environment")
@@ -133,6 +135,7 @@ def test_an_env_file_that_is_not_there_is_named(world):
         world.load(env_file="nowhere.env")
 
 
+@pytest.mark.fault("N7")
 @pytest.mark.parametrize(
     "line",
     ['provider = "ollama"', 'base_url = "https://evil.test/v1"', 'api_key = "sk-mock"', 'wire = "chat"',
@@ -169,6 +172,7 @@ def test_a_file_outside_the_checkout_is_no_project_file(world):
     assert world.load().system is None
 
 
+@pytest.mark.fault("X14")
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -232,6 +236,7 @@ def test_a_model_stays_behind_where_a_higher_level_sends_the_prompt_elsewhere(wo
     assert world.target(provider="mistral").model != "llama"
 
 
+@pytest.mark.fault("N6")
 def test_an_alias_wins_over_an_address_that_was_set_below_it(world):
     world.set(OPENAI_BASE_URL="https://elsewhere.test/v1", ALLOS_BASE_URL="https://other.test/v1", GROQ_API_KEY="sk-m")
     assert world.target(provider="groq").base_url == "https://api.groq.com/openai/v1"
@@ -247,6 +252,7 @@ def test_the_guides_names_of_both_apis_choose_the_api(world):
 # A key belongs to a host
 
 
+@pytest.mark.fault("N5")
 @pytest.mark.parametrize(
     "given",
     [

@@ -162,6 +162,7 @@ def test_a_file_is_read_again_by_the_next_process(tmp_path: Path) -> None:
     assert again.items("a") == [Item("1", {"y": "\ud800"})]
 
 
+@pytest.mark.fault("X15")
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
 def test_only_the_owner_may_read_the_file_and_the_folder_made_for_it(tmp_path: Path) -> None:
     path = tmp_path / "new" / "state.db"
@@ -191,6 +192,7 @@ def _newer(path: Path) -> None:
     database.close()
 
 
+@pytest.mark.fault("X14")
 @pytest.mark.parametrize(
     "make",
     [lambda path: path.write_text("no database at all, but a long enough text"), _folder, _other_program, _newer],

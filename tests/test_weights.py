@@ -373,6 +373,7 @@ def test_a_path_needs_no_name(tmp_path: Path) -> None:
         assert weights.locate(way) == (file, None)
 
 
+@pytest.mark.fault("N11")
 @pytest.mark.parametrize(
     ("content", "words"),
     [(b"<html>", r"begins with b'<htm'"), (b"", r"begins with b''"), (None, "is not there")],
@@ -387,6 +388,7 @@ def test_a_file_that_is_no_model_is_told_by_what_it_is(tmp_path: Path, content: 
     assert "allos local list" in str(caught.value)
 
 
+@pytest.mark.fault("N11")
 def test_a_folder_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="is not a file"):
         weights.locate(tmp_path)

@@ -12,6 +12,7 @@ from conftest import PATH, Server, as_json, chat_chunk, chat_reply, chat_stream
 Run = Callable[..., Any]
 
 
+@pytest.mark.fault("X0")
 @pytest.mark.parametrize("option", ["--stream", "--no-stream"])
 def test_the_answer_and_nothing_else_is_on_standard_output(ask: Run, server: Server, option: str) -> None:
     server.answers[PATH] = chat_stream("Par", "is.") if option == "--stream" else chat_reply("Paris.")
@@ -52,6 +53,7 @@ def test_a_field_of_the_wires_own_form_is_sent_as_it_is(ask: Run, server: Server
     assert (body["tools"], body["tool_choice"], body["response_format"]) == (tools, "auto", form)
 
 
+@pytest.mark.fault("X7")
 @pytest.mark.parametrize("option", ["--stream", "--no-stream", "--json"])
 @pytest.mark.parametrize(("finish", "reason"), [("length", "token limit"), ("content_filter", "content filter")])
 def test_an_answer_cut_by_the_service_is_shown_and_ends_in_7(
@@ -66,6 +68,7 @@ def test_an_answer_cut_by_the_service_is_shown_and_ends_in_7(
     assert reason in ran.err
 
 
+@pytest.mark.fault("A6")
 @pytest.mark.parametrize("option", ["--stream", "--no-stream"])
 def test_a_refusal_is_shown_and_named(ask: Run, server: Server, option: str) -> None:
     words = "I can't help."
@@ -77,6 +80,7 @@ def test_a_refusal_is_shown_and_named(ask: Run, server: Server, option: str) -> 
     assert "declined" in ran.err
 
 
+@pytest.mark.fault("X7")
 @pytest.mark.parametrize("option", [[], ["--stream", "--json"]])
 def test_a_cut_stream_keeps_its_text_and_ends_in_7(ask: Run, server: Server, option: list[str]) -> None:
     server.answers[PATH] = chat_stream("So ", "far", finish=None)

@@ -27,10 +27,12 @@ def failed(ran: Any, status: int, *words: str) -> None:
         assert word in ran.err
 
 
+@pytest.mark.fault("X2")
 def test_an_unknown_provider_is_answered_with_the_near_miss(call: Run) -> None:
     failed(call("-p", "groqq", "hi"), 2, "Unknown provider 'groqq'", "'groq'", "allos providers")
 
 
+@pytest.mark.fault("X3")
 def test_a_missing_key_names_the_variable(call: Run) -> None:
     failed(call("-p", "groq", "hi"), 3, "'groq'", "GROQ_API_KEY", "--api-key")
 
@@ -132,6 +134,8 @@ def test_weights_that_nobody_gives_are_told_with_another_way(call: Run, monkeypa
     assert "-m FILE.gguf" in ran.err
 
 
+@pytest.mark.fault("X6")
+@pytest.mark.fault("X4")
 @pytest.mark.parametrize(
     ("status", "code", "words"),
     [
@@ -156,6 +160,7 @@ def test_what_a_server_refuses_has_its_status(
     assert "private" not in ran.err
 
 
+@pytest.mark.fault("X5")
 def test_a_refused_connection_names_the_place(call: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with socket.socket() as taken:  # bound and not listening: nobody else can answer there
@@ -165,6 +170,7 @@ def test_a_refused_connection_names_the_place(call: Run, monkeypatch: pytest.Mon
     failed(ran, 5, place, "refused", "running")
 
 
+@pytest.mark.fault("X5")
 def test_silence_is_a_timeout(ask: Run, server: Server) -> None:
     server.answers[PATH] = Canned([b""], type="text/event-stream", hold=True)
     failed(ask("hi", "--timeout", "0.2", "--max-retries", "0"), 5, "in time", "--timeout")

@@ -79,6 +79,7 @@ def test_the_answer_is_shown_as_it_arrives(start: Start, server: Server) -> None
     assert read(start(*to(server), "hi").stdout, b"So far") == b"So far"
 
 
+@pytest.mark.fault("X8")
 @posix
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_at_once_and_keeps_the_text(
@@ -93,6 +94,7 @@ def test_a_signal_ends_it_at_once_and_keeps_the_text(
     assert server.dropped.wait(20), "the connection is closed, so the server can stop"
 
 
+@pytest.mark.fault("X9")
 @posix
 def test_a_reader_that_leaves_ends_it_quietly(start: Start, server: Server) -> None:
     server.answers[PATH] = chat_stream("one\n", *["more\n"] * 5000, finish=None, hold=True)
@@ -116,6 +118,7 @@ def test_a_reader_that_leaves_a_table_ends_it_quietly(start: Start) -> None:
     assert (process.returncode, err) == (0, b"")
 
 
+@pytest.mark.fault("X10")
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_is_one_clear_line(start: Start, server: Server) -> None:
     server.answers[PATH] = chat_stream("Paris")
@@ -126,6 +129,7 @@ def test_a_full_disk_is_one_clear_line(start: Start, server: Server) -> None:
     assert err == b"Error: Standard output can't be written: No space left on device.\n"
 
 
+@pytest.mark.fault("X10")
 @posix
 @pytest.mark.parametrize("arguments", [["hi"], ["providers"], ["--json", "hi"]])
 def test_a_closed_standard_output_is_one_clear_line(
@@ -153,6 +157,7 @@ def test_closed_input_and_error_cost_nothing(environment: dict[str, str], server
     assert (ran.returncode, ran.stdout) == (0, b"Paris\n")
 
 
+@pytest.mark.fault("X11")
 @pytest.mark.parametrize(("encoding", "expected"), [("ascii", b"n? ?\n"), ("latin-1", b"n\xe9 ?\n")])
 def test_a_narrow_encoding_breaks_nothing(start: Start, server: Server, encoding: str, expected: bytes) -> None:
     server.answers[PATH] = chat_stream("né 你")
@@ -161,6 +166,7 @@ def test_a_narrow_encoding_breaks_nothing(start: Start, server: Server, encoding
     assert (process.returncode, out, err) == (0, expected, b"")
 
 
+@pytest.mark.fault("A7")
 @posix
 def test_a_terminal_gets_no_control_characters(start: Start, server: Server) -> None:
     import pty
@@ -174,6 +180,7 @@ def test_a_terminal_gets_no_control_characters(start: Start, server: Server) -> 
     assert came == b"a\\u001b[31mb\\u001b]0;title\\u0007c\\u202e\r\n"
 
 
+@pytest.mark.fault("X13")
 def test_without_a_home_it_works(start: Start, environment: dict[str, str], server: Server) -> None:
     server.answers[PATH] = chat_stream("Paris")
     environment.pop("HOME")
@@ -181,6 +188,7 @@ def test_without_a_home_it_works(start: Start, environment: dict[str, str], serv
     assert (out, err) == (b"Paris\n", b"")
 
 
+@pytest.mark.fault("X1")
 def test_a_fault_of_our_own_is_one_line_without_values(environment: dict[str, str]) -> None:
     code = (
         "import sys, allos.cli.prompt\n"

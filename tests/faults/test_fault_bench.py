@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import openai
+from collections.abc import Iterator
+
 import pytest
 from doors_under_fire import doors
-from scenarios import SCENARIOS, Scenario
+from judge import judged, tried
+from scenarios import Scenario
+from tally import cases, no_waiting
 
-import allos.retry
-from bench import judged, tried
-
-CASES = [
-    pytest.param(scenario, wire, way, id=f"{scenario.id}-{wire}-{way}")
-    for scenario in SCENARIOS
-    for wire in scenario.wires
-    for way in scenario.ways
-]
+CASES = [pytest.param(scenario, wire, way, id=f"{scenario.id}-{wire}-{way}") for scenario, wire, way in cases()]
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two tries pass milliseconds, in our policy and in the SDK's."""
-    monkeypatch.setattr(allos.retry, "_FIRST_WAIT", 0.001)
-    monkeypatch.setattr(openai._base_client, "INITIAL_RETRY_DELAY", 0.001)
-    monkeypatch.setattr(openai._base_client, "MAX_RETRY_DELAY", 0.002)
+def milliseconds() -> Iterator[None]:
+    with no_waiting():
+        yield
 
 
 @pytest.mark.filterwarnings("ignore::allos.UnsupportedWarning")
