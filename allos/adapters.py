@@ -63,13 +63,13 @@ class ChatCompletionsAdapter:
     def create(self, client: Any, body: Mapping[str, Any], **options: Any) -> Any:
         """See `Adapter`."""
         return client.chat.completions.with_raw_response.create(
-            model=body.get("model", ""), messages=[], extra_body=body, **options
+            model=body.get("model", openai.omit), messages=[], extra_body=body, **options
         )
 
     def open(self, client: Any, body: Mapping[str, Any], **options: Any) -> Any:
         """See `Adapter`."""
         return client.chat.completions.with_streaming_response.create(
-            model=body.get("model", ""), messages=[], stream=True, extra_body=body, **options
+            model=body.get("model", openai.omit), messages=[], stream=True, extra_body=body, **options
         )
 
 
@@ -87,12 +87,14 @@ class ResponsesAdapter:
 
     def create(self, client: Any, body: Mapping[str, Any], **options: Any) -> Any:
         """See `Adapter`."""
-        return client.responses.with_raw_response.create(model=body.get("model", ""), extra_body=body, **options)
+        return client.responses.with_raw_response.create(
+            model=body.get("model", openai.omit), extra_body=body, **options
+        )
 
     def open(self, client: Any, body: Mapping[str, Any], **options: Any) -> Any:
         """See `Adapter`."""
         return client.responses.with_streaming_response.create(
-            model=body.get("model", ""), stream=True, extra_body=body, **options
+            model=body.get("model", openai.omit), stream=True, extra_body=body, **options
         )
 
 

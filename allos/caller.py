@@ -126,8 +126,11 @@ class Caller:
     def _talk(self, messages: MessageLike | Iterable[MessageLike], options: Mapping[str, Any]) -> Talk:
         return Talk.begin(messages, options, self.target)
 
-    def _body(self, request: Request, notes: list[Note]) -> dict[str, Any]:
-        """The JSON to send; `notes` tells what became of what the endpoint can't take."""
+    def _body(self, request: Request, notes: list[Note], told: set[Note]) -> dict[str, Any]:
+        """The JSON to send; `notes` tells what became of what the endpoint can't take.
+
+        The caller is warned of that once: what is in `told` already is not told again.
+        """
         target = self.target
         if request.model is None:  # the embedded server names its model only once it runs
             request = request.replace(model=target.model)
@@ -135,7 +138,8 @@ class Caller:
             notes.append(Note("changed", "model", f"{request.model} is named {renamed} at this endpoint"))
             request = request.replace(model=renamed)
         body = self._adapter.body(request, target, notes)
-        left_out = [note for note in notes if note.action == "left out"]
+        left_out = [note for note in dict.fromkeys(notes) if note.action == "left out" and note not in told]
+        told.update(left_out)
         if left_out and target.on_unsupported != "ignore":
             said = "; ".join(f"{note.what} was left out: {note.reason}" for note in left_out)
             if target.on_unsupported == "error":
@@ -221,7 +225,7 @@ class Call(Generic[Client_]):
             request, notes = self._request, list[Note]()
             if place:  # the model was named for the first one
                 request = request.replace(model=self.client.target.model)
-            self._bodies[place] = (self.client._body(request, notes), notes)
+            self._bodies[place] = (self.client._body(request, notes, self._talk.told), notes)
         return self._bodies[place][0]
 
     def retrying(self) -> dict[str, Any]:
@@ -246,10 +250,11 @@ _KEPT_BY_THE_SERVICE = frozenset({"previous_response_id", "conversation"})
 class Reading:
     """One streamed answer: `feed` it bytes until `ended`; whatever goes wrong is raised as the SDK's error."""
 
-    def __init__(self, target: Target, deadline: Deadline) -> None:
+    def __init__(self, target: Target, body: Mapping[str, Any], deadline: Deadline) -> None:
         self.response: Any = None  # set once the connection is open
         self._target = target
-        self._answer = Answer(target.speaks, think_tags=target.endpoint.dialect.think_tags)
+        think_tags = target.endpoint.dialect.think_tags
+        self._answer = Answer(target.speaks, think_tags=think_tags, choices=body.get("n"))
         self._deadline = deadline
         self._patience = _Patience(target)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import math
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Self
@@ -87,11 +89,42 @@ class Punctual:
         if deadline.seconds is None:
             return send(request, stream=stream, **arguments)
         request.extensions["timeout"] = _Shrinking(request.extensions.get("timeout", {}), deadline)
-        response = send(request, stream=True, **arguments)
+        response = _in_time(functools.partial(send, request, stream=True, **arguments), request, deadline)
         response.stream = _kind(library_of(response), "SyncByteStream", _Bytes)(response, deadline)
         if not stream:
             _read(response)
         return response
+
+
+def _in_time(send: Callable[[], Any], request: Any, deadline: Deadline) -> Any:
+    """The response, up to its body, or a read timeout at the deadline.
+
+    It is waited for by a thread of its own: the search for a host's name has no timeout, and bytes of a head may come
+    one by one. What comes too late is closed there.
+    """
+    response, context = Future[Any](), contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            response.set_result(context.run(send))
+        except BaseException as error:  # noqa: BLE001  # it is raised where the response is waited for
+            response.set_exception(error)
+
+    threading.Thread(target=run, name="allos-send", daemon=True).start()
+    try:
+        return response.result(deadline.left)
+    except BaseException as error:
+        if response.done() and response.exception() is error:
+            raise
+        response.add_done_callback(_close)
+        if not isinstance(error, TimeoutError):
+            raise
+        raise library_of(request).ReadTimeout("the call took too long", request=request) from None
+
+
+def _close(response: Future[Any]) -> None:
+    if response.exception() is None:
+        response.result().close()
 
 
 def _read(response: Any) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from allos.errors import ConfigurationError
+from allos.errors import ConfigurationError, argument
 from allos.wire.dialect import Dialect, ResponsesDialect
 
 __all__ = [
@@ -97,7 +97,8 @@ class Endpoint:
         if "{" in self.base_url:
             variable = self.base_url_variables[0] if self.base_url_variables else "ALLOS_BASE_URL"
             raise ConfigurationError(
-                f"The address of {self.alias!r} is your own: {self.base_url}. Set {variable} to it or pass --base-url."
+                f"The address of {self.alias!r} is your own: {self.base_url}. Set {variable} to it "
+                f"or pass {argument('base_url')}."
             )
         return clean_base_url(self.base_url, f"base_url of {self.alias!r} in {self.origin}"), self.origin
 
@@ -148,7 +149,7 @@ class Table:
         if (endpoint := self.get(name)) is not None:
             return endpoint
         if "://" in name:
-            raise ConfigurationError(f"{name!r} is an address, not a provider. Pass it as --base-url.")
+            raise ConfigurationError(f"{name!r} is an address, not a provider. Pass it as {argument('base_url')}.")
         import difflib
 
         near = difflib.get_close_matches(_fold(name), self._names, n=1)
@@ -292,6 +293,7 @@ def clean_base_url(value: str, source: str) -> str:
     Anything else that can't be an `http(s)` address is refused with `ConfigurationError`; `source` names the setting.
     """
     url = value.strip().strip("\"'“”‘’`<>").strip()
+    source = source[:1].upper() + source[1:]
     shown = f"{source} {url[:100]!r}" if "@" not in url else source
     if not url:
         raise ConfigurationError(f"{source} is empty. Give a URL such as 'http://localhost:8080/v1'.")
@@ -299,7 +301,9 @@ def clean_base_url(value: str, source: str) -> str:
         raise ConfigurationError(f"{shown} holds a space or a control character. Give one plain URL.")
     parts = _split(url, shown)
     if "@" in parts.netloc:
-        raise ConfigurationError(f"{source} holds a user name or password. Give the key with --api-key instead.")
+        raise ConfigurationError(
+            f"{source} holds a user name or password. Give the key with {argument('api_key')} instead."
+        )
     if parts.query or parts.fragment:
         raise ConfigurationError(f"{shown} has a query or fragment. Leave out what follows the path.")
     path = parts.path.rstrip("/")

@@ -5,7 +5,9 @@ HTTP errors stay `openai.APIError` and its family; `allos.failures` makes them f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,7 +24,12 @@ __all__ = [
     "Unsupported",
     "UnsupportedWarning",
     "WireError",
+    "argument",
+    "argument_origin",
+    "as_options",
 ]
+
+_are_options = ContextVar("_are_options", default=False)
 
 
 class AllosError(Exception):
@@ -97,3 +104,25 @@ class ServerFault(WireError):
         self.body = body
         self.status = status
         self.reply = reply
+
+
+def argument(name: str, value: str | None = None) -> str:
+    """An argument in a message, as who reads it writes it: a keyword in a program, an option at the command."""
+    if _are_options.get():
+        return f"--{name.replace('_', '-')}" + (f" {value}" if value else "")
+    return f"{name}=" + (repr(value) if value else "")
+
+
+def argument_origin(name: str) -> str:
+    """An argument as the place that a value comes from."""
+    return argument(name) if _are_options.get() else f"the {name} argument"
+
+
+@contextmanager
+def as_options() -> Iterator[None]:
+    """Let messages name arguments as options of the command, in this block."""
+    token = _are_options.set(True)
+    try:
+        yield
+    finally:
+        _are_options.reset(token)

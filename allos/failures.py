@@ -18,7 +18,7 @@ from typing import Any
 import openai
 
 from allos import keys
-from allos.errors import BadData, Incomplete, ServerFault, WireError
+from allos.errors import BadData, Incomplete, ServerFault, WireError, argument
 from allos.messages import Reply
 from allos.settings import Target
 from allos.transport import timeout_errors
@@ -137,7 +137,7 @@ def _next_step(error: openai.APIStatusError, fault: Fault, target: Target) -> st
         host = error.response.request.url.host
         if target.api_key is None:
             variables = " or ".join(endpoint.key_variables[:1]) or "ALLOS_API_KEY"
-            return f"No key was sent to {host}. Set {variables} or pass --api-key.{place}"
+            return f"No key was sent to {host}. Set {variables} or pass {argument('api_key')}.{place}"
         origin = target.key_origin or "the api_key argument"
         return f"The key came from {origin} and went to {host}. Is it valid there?{place}"
     if is_quota(error, endpoint.dialect.quota_codes):
@@ -169,7 +169,9 @@ def _base_url_hint(target: Target) -> str:
         return f"Is the base URL right? {base!r} has /v1 twice."
     if not re.search(r"/v\d", base):
         return f"Is the base URL right? Try {base.rstrip('/')}/v1 instead of {base}."
-    return f"Is the base URL {base} right, and does the server speak this API? `--wire` chooses the other one."
+    return (
+        f"Is the base URL {base} right, and does the server speak this API? `{argument('wire')}` chooses the other one."
+    )
 
 
 def from_transport(error: Exception, target: Target, request: Any = None) -> openai.APIConnectionError:
@@ -180,8 +182,7 @@ def from_transport(error: Exception, target: Target, request: Any = None) -> ope
     name = _service(target)
     if isinstance(error, (openai.APITimeoutError, *timeout_errors())):
         made = openai.APITimeoutError(request=request)
-        hint = "Is it busy or slow? `--timeout` sets the seconds to wait."
-        text = f"{name} did not answer in time at {_plain(url)}.\n{hint}"
+        text = _unanswered(name, _plain(url), causes)
         made.message = text
         made.args = (text,)
         return made
@@ -189,6 +190,23 @@ def from_transport(error: Exception, target: Target, request: Any = None) -> ope
     return openai.APIConnectionError(
         message=f"{name} can't be reached at {_plain(url)}: {reason}.\n{fix}", request=request
     )
+
+
+def _unanswered(name: str, url: str, causes: list[BaseException]) -> str:
+    """What was waited for in vain: the connection, or the answer over it."""
+    if any(type(cause).__name__ == "ConnectTimeout" for cause in causes):
+        return (
+            f"{name} can't be reached at {url}: there was no connection in time.\n"
+            "Is the host up, and does a firewall drop what is sent there? "
+            f"`{argument('connect_timeout')}` sets the seconds to wait."
+        )
+    if any(type(cause).__name__ == "PoolTimeout" for cause in causes):
+        return (
+            f"No connection was free in time for {url}.\n"
+            "Are too many calls under way at once? An http_client of your own may have more connections."
+        )
+    hint = f"Is it busy or slow? `{argument('timeout')}` sets the seconds to wait."
+    return f"{name} did not answer in time at {url}.\n{hint}"
 
 
 def from_break(error: Exception, target: Target, came: Reply, response: Any) -> openai.APIError:
@@ -205,7 +223,7 @@ def from_break(error: Exception, target: Target, came: Reply, response: Any) -> 
     if came.text:
         failure.message = (
             f"{name} fell silent in mid-answer at {place}; {came_yet} of text had come.\n"
-            "Is it slow, or the network gone? `--timeout` sets the seconds to wait for the next bytes."
+            f"Is it slow, or the network gone? `{argument('timeout')}` sets the seconds to wait for the next bytes."
         )
         failure.args = (failure.message,)
     failure.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError
@@ -217,7 +235,7 @@ def too_quiet(target: Target, came: Reply, response: Any) -> openai.APITimeoutEr
     failure = openai.APITimeoutError(request=response.request)
     failure.message = (
         f"{_service(target)} sent only comments and no event for too long, at {_plain(str(response.request.url))}.\n"
-        "It may be overloaded: try again later, or set a longer `--timeout` for a slow model."
+        f"It may be overloaded: try again later, or set a longer `{argument('timeout')}` for a slow model."
     )
     failure.args = (failure.message,)
     failure.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError
@@ -231,7 +249,7 @@ def out_of_time(target: Target, seconds: float, came: Reply, request: Any = None
     text = f"; {len(came.text)} characters of text had come" if came.text else ""
     failure.message = (
         f"The {seconds:g} s for the whole call were over before {_service(target)} had answered{_at(place)}{text}.\n"
-        "Is it slow? `--deadline` sets the seconds for a call with all its tries and waits."
+        f"Is it slow? `{argument('deadline')}` sets the seconds for a call with all its tries and waits."
     )
     failure.args = (failure.message,)
     failure.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError

@@ -15,7 +15,7 @@ from typing import Any, Final
 import openai
 
 from allos.adapters import no_key, sdk_arguments
-from allos.errors import AllosError, WireError
+from allos.errors import AllosError, WireError, argument
 from allos.failures import from_status, from_transport
 from allos.messages import Reply, Wire
 from allos.settings import Target
@@ -216,7 +216,7 @@ class Probe:
         if self._report.model is None and names:
             self._report.model = names[0]
         if self._report.model is None:
-            raise AllosError("No model is known to ask. Name one with --model.")
+            raise AllosError(f"No model is known to ask. Name one with {argument('model')}.")
         if not names:
             return False, f"no list ({answer.why_not()})"
         return True, f"{len(names)}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import threading
 import time
@@ -62,16 +63,15 @@ class Budget:
 
     def __init__(self, start: float = 10.0) -> None:
         self._left = self._most = start
-        self._lock = threading.Lock()
 
     def earn(self) -> None:
         """Count one call."""
-        with self._lock:
+        with _lock:
             self._left = min(self._most, self._left + 0.5)
 
     def spend(self) -> bool:
         """Take one retry if there is one."""
-        with self._lock:
+        with _lock:
             if self._left < 1:
                 return False
             self._left -= 1
@@ -80,10 +80,13 @@ class Budget:
     def give_back(self, retries: int) -> None:
         """Count retries that were worth it."""
         if retries:
-            with self._lock:
+            with _lock:
                 self._left = min(self._most, self._left + retries)
 
 
+_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that nobody will release
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 _budgets: dict[str, Budget] = {}
 
 

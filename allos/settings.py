@@ -24,7 +24,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from allos import endpoints, keys
 from allos.endpoints import Endpoint, Table, clean_base_url, clean_key, config_folder, line_of, read_toml, split_model
-from allos.errors import ConfigurationError, KeyMissing
+from allos.errors import ConfigurationError, KeyMissing, argument, argument_origin
 from allos.messages import OutputFormat, Wire
 
 __all__ = ["Settings", "Target", "load", "official", "resolve", "split_model"]
@@ -204,7 +204,7 @@ def load(
         given["fallback"] = _from_text("fallback", given["fallback"])
     project, rows, source = _project(Path(directory or "."))
     layers = (
-        _Layer(_FLAGS, given, {name: f"--{name.replace('_', '-')}" for name in given}),
+        _Layer(_FLAGS, given, {name: argument_origin(name) for name in given}),
         _environment(_ENVIRON, real, ""),
         _environment(_ENV_FILE, named, f" in {env_file or real.get('ALLOS_ENV_FILE')}"),
         project,
@@ -296,7 +296,9 @@ def _read_env_file(path: str | os.PathLike[str] | None) -> dict[str, str]:
 
     file = Path(path).expanduser()
     if not file.is_file():
-        raise ConfigurationError(f"The env file {str(path)!r} is not there. See --env-file and ALLOS_ENV_FILE.")
+        raise ConfigurationError(
+            f"The env file {str(path)!r} is not there. See {argument('env_file')} and ALLOS_ENV_FILE."
+        )
     try:
         found = dotenv_values(file, interpolate=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -482,6 +484,9 @@ class _Resolution:
         if url is not None and (url.rank == provider.rank or endpoint.generic):
             origin = url.origins["base_url"]
             base_url = clean_base_url(str(url.values["base_url"]), origin)
+            if endpoint.base_url is None:  # the embedded model; whatever runs there is another server
+                endpoint = self._table.for_base_url(base_url) or self._table.find(_GENERIC)
+                reason += ", which has no address of its own, so that another server is asked"
             return _Destination(endpoint, base_url, False, f"{reason}; its address {base_url} from {origin}.")
         if url is not None:
             reason += f"; {url.origins['base_url']} is not used, because the provider was named above it"
@@ -495,7 +500,7 @@ class _Resolution:
         if (layer := self._layer("api_key", _FLAGS)) is not None:
             raise ConfigurationError(
                 f"There is a key from {layer.origins['api_key']}, but nothing says for which provider. "
-                "Set ALLOS_PROVIDER or pass --provider or --base-url."
+                f"Set ALLOS_PROVIDER or pass {argument('provider')} or {argument('base_url')}."
             )
         for endpoint in self._table:
             if not endpoint.needs_key or endpoint.local or endpoint.generic or endpoint.retired:
@@ -566,7 +571,9 @@ class _Resolution:
 
     def _withhold(self, origin: str, owner: str, destination: _Destination) -> None:
         place = urlsplit(destination.base_url or "").netloc or destination.endpoint.alias
-        self._withheld = f"{origin} was not sent to {place}, because it belongs to {owner}; pass --api-key to send one."
+        self._withheld = (
+            f"{origin} was not sent to {place}, because it belongs to {owner}; pass {argument('api_key')} to send one."
+        )
         self._why.append(self._withheld)
 
 
@@ -577,8 +584,8 @@ def _missing(endpoint: Endpoint) -> str:
     variable = endpoint.key_variables[0] if endpoint.key_variables else "ALLOS_API_KEY"
     page = f" Keys: {endpoint.keys_page}" if endpoint.keys_page else ""
     return (
-        f"No API key for {endpoint.alias!r}. Set {variable} or pass --api-key; "
-        f"`--provider {_EMBEDDED}` needs none.{page}"
+        f"No API key for {endpoint.alias!r}. Set {variable} or pass {argument('api_key')}; "
+        f"`{argument('provider', _EMBEDDED)}` needs none.{page}"
     )
 
 

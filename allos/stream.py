@@ -124,7 +124,7 @@ class _Steps:
         return self._reading.reply if self._reading is not None else Reply()
 
     def _begin(self, call: Call[Any]) -> Reading:
-        reading = self._reading = Reading(call.client.target, call.deadline)
+        reading = self._reading = Reading(call.client.target, call.body(), call.deadline)
         return reading
 
     def _calls(self) -> tuple[Reply, Sequence[ToolCall]]:
@@ -181,8 +181,8 @@ class _SyncSteps(_Steps):
     def _open(self, call: Call[Client]) -> _Opened:
         """Send the request and read until the model says something, so that all before it can be tried again."""
         client, sdk = call.client, call.client._sdk()
-        reading, first = self._begin(call), list[Delta]()
         body = call.body()
+        reading, first = self._begin(call), list[Delta]()
         with client._sending(call.deadline):
             manager = client._adapter.open(sdk, body, **client._options())
             response = reading.response = manager.__enter__().http_response
@@ -250,8 +250,8 @@ class _AsyncSteps(_Steps):
 
     async def _open(self, call: Call[AsyncClient]) -> _AsyncOpened:
         client, sdk = call.client, await call.client._sdk()
-        reading, first = self._begin(call), list[Delta]()
         body = call.body()
+        reading, first = self._begin(call), list[Delta]()
         with client._sending(call.deadline):
             manager = client._adapter.open(sdk, body, **client._options())
             response = reading.response = (await manager.__aenter__()).http_response

@@ -17,7 +17,7 @@ import pydantic
 from allos.deadline import Deadline
 from allos.errors import ConfigurationError, ParseError
 from allos.ladder import Ladder
-from allos.messages import Delta, Message, MessageLike, OutputFormat, Reply, Request, ToolCall, ToolChoice
+from allos.messages import Delta, Message, MessageLike, Note, OutputFormat, Reply, Request, ToolCall, ToolChoice
 from allos.settings import Target
 from allos.tools import Toolbox, ToolLike
 from allos.wire import chat, responses
@@ -119,6 +119,7 @@ class Talk:
         self.schema = schema
         self._steps_left = max_steps
         self.deadline = Deadline.of(deadline)
+        self.told = set[Note]()  # what the caller was warned of
         self.place = 0  # which of a client's places was asked last
         self._request = request.replace(tools=(*request.tools, *self.toolbox.tools))
         self._ladder: Ladder | None = None

@@ -56,7 +56,7 @@ class Network:
             spoken = tuple(wire for wire in ("chat", "responses") if getattr(row, wire))
         if wire is None or wire not in spoken or not re.search(r"/v\d|/openai|/inference", url):
             return http.Response(404, text="404 page not found")
-        if "no-such" in body["model"]:
+        if "no-such" in body.get("model", ""):
             return _error(404, f"The model {body['model']!r} does not exist.", "model_not_found")
         return self._say(wire, body)
 

@@ -307,3 +307,46 @@ async def test_a_web_page_instead_of_models_is_an_error_of_the_sdk(mock_door):
 
 
 SOON = {"retry-after-ms": "1"}
+
+
+async def test_no_model_is_named_where_none_is_known(mock_door, wire, streamed):
+    seen = []
+
+    def server(request):
+        seen.append(answers.body(request))
+        return answers.answer(request, "Paris")
+
+    await asked(mock_door(server, wire=wire, model=None), "hi", streamed=streamed)
+    assert "model" not in seen[0]
+
+
+async def test_a_stream_that_stops_before_all_answers_came_was_cut(mock_door):
+    one, end = answers.stream("chat", "Par", "is")[:-2], "data: [DONE]"
+    cut = mock_door(lambda request: answers.events(one)).stream("hi", extra={"n": 2})
+    with pytest.raises(allos.IncompleteReplyError, match="after 1 of 2 answers") as caught:
+        [delta async for delta in cut]
+    assert caught.value.reply.text == "Paris"
+    ignored = mock_door(lambda request: answers.events([*one, end])).stream("hi", extra={"n": 2})
+    assert "".join([delta.text async for delta in ignored]) == "Paris"
+
+
+async def test_a_field_that_is_left_out_in_each_step_is_warned_of_once(mock_door, streamed):
+    def now() -> str:
+        return "noon"
+
+    requests = []
+
+    def server(request):
+        requests.append(request)
+        return (
+            answers.call(request, (f"c{len(requests)}", "now", "{}"))
+            if len(requests) < 4
+            else answers.answer(request, "noon")
+        )
+
+    door = mock_door(server, wire="responses")
+    with pytest.warns(allos.UnsupportedWarning, match="seed") as warned:
+        reply = await asked(door, "hi", tools=[now], seed=3, streamed=streamed)
+    assert len(requests) == 4
+    assert len(warned) == 1
+    assert [note.what for note in reply.notes] == ["seed"]

@@ -105,6 +105,12 @@ def test_the_environment_switches_the_alias(server, monkeypatch):
     assert server.body["model"] == "openai/gpt-oss-20b"
 
 
+def test_a_timeout_of_the_settings_leaves_the_one_for_a_connection_and_the_programs_own(monkeypatch):
+    monkeypatch.setenv("ALLOS_TIMEOUT", "60")
+    assert allos.OpenAI("groq", api_key="gsk-k").timeout == openai.Timeout(60, connect=5)
+    assert allos.OpenAI("groq", api_key="gsk-k", timeout=7).timeout == 7
+
+
 @pytest.mark.parametrize("name", ["OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS", "OPENAI_ADMIN_KEY"])
 def test_what_belongs_to_openai_stays_away_from_other_hosts(server, monkeypatch, name):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")

@@ -101,7 +101,7 @@ def test_an_unknown_name_without_a_near_one_says_where_to_look():
 
 
 def test_an_address_where_a_name_belongs_is_told_its_place():
-    with pytest.raises(allos.ConfigurationError, match="--base-url"):
+    with pytest.raises(allos.ConfigurationError, match="base_url="):
         endpoints.find("http://localhost:8080/v1")
 
 

@@ -7,6 +7,7 @@ import pytest
 from doors import http
 
 from allos import settings
+from allos.errors import as_options
 from allos.failures import from_break, from_transport, too_quiet
 from allos.messages import Choice, Message, Reply
 
@@ -60,7 +61,7 @@ def test_silence_before_the_first_word_is_no_answer_in_time(target):
 def test_a_stream_of_comments_names_the_address_and_the_next_step(target):
     error = too_quiet(target, CAME, RESPONSE)
     assert URL in str(error)
-    assert "--timeout" in str(error)
+    assert "timeout=" in str(error)
     assert error.reply.text == "Par"
 
 
@@ -84,3 +85,30 @@ def test_a_refused_connection_through_a_proxy_names_the_proxy_without_its_passwo
     said = from_transport(failed(ConnectionRefusedError(errno.ECONNREFUSED, "refused")), target).message
     assert ("http://proxy.test:3128" in said) is is_told
     assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (http.ConnectTimeout, ("can't be reached", "no connection in time", "firewall", "connect_timeout=")),
+        (http.ReadTimeout, ("did not answer in time", "`timeout=`")),
+        (http.PoolTimeout, ("No connection was free", "too many calls")),
+    ],
+)
+def test_what_was_waited_for_in_vain_is_named(target, kind, words):
+    error = openai.APITimeoutError(request=REQUEST)
+    error.__cause__ = kind("", request=REQUEST)
+    said = from_transport(error, target)
+    assert isinstance(said, openai.APITimeoutError)
+    assert URL in str(said)
+    for word in words:
+        assert word in str(said)
+
+
+def test_an_argument_is_named_as_its_reader_writes_it(target):
+    error = openai.APITimeoutError(request=REQUEST)
+    assert "`timeout=`" in str(from_transport(error, target))
+    with as_options():
+        assert "`--timeout`" in str(from_transport(error, target))
+        assert settings.load(model="m").origin("model") == "--model"
+    assert settings.load(model="m").origin("model") == "the model argument"

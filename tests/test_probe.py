@@ -189,7 +189,7 @@ def test_what_can_not_be_reached_or_refuses_the_key_is_an_error():
 
 
 def test_without_any_model_there_is_nothing_to_ask():
-    with pytest.raises(allos.AllosError, match="--model"):
+    with pytest.raises(allos.AllosError, match="model="):
         probed(lambda request: http.Response(404))
 
 

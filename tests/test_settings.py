@@ -59,7 +59,7 @@ def test_the_nearest_place_wins_and_each_value_knows_its_origin(world):
     world.set(ALLOS_SYSTEM="environment")
     assert system() == ("environment", "ALLOS_SYSTEM")
     found = world.load(system="flag")
-    assert (found.system, found.origin("system")) == ("flag", "--system")
+    assert (found.system, found.origin("system")) == ("flag", "the system argument")
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\t"])
@@ -274,7 +274,7 @@ def test_a_key_that_was_withheld_is_told_with_the_way_to_send_it(world):
     world.set(OPENAI_API_KEY="sk-mock-openai")
     target = world.target(provider="openai", base_url="https://elsewhere.test/v1", model="m")
     assert "OPENAI_API_KEY was not sent to elsewhere.test" in target.withheld
-    assert "--api-key" in target.withheld
+    assert "pass api_key=" in target.withheld
 
 
 def test_openais_key_goes_to_openai_and_where_its_own_variable_says(world):
@@ -290,7 +290,7 @@ def test_a_key_that_is_given_goes_where_the_call_goes(world):
     target = world.target(base_url="https://elsewhere.test/v1", api_key="sk-mock-given")
     assert target.api_key.get_secret_value() == "sk-mock-given"
     assert "sk-mock-given" not in repr(target)
-    assert target.key_origin == "--api-key"
+    assert target.key_origin == "the api_key argument"
 
 
 def test_allos_key_stays_with_the_destination_of_its_own_level(world):
@@ -302,8 +302,8 @@ def test_allos_key_stays_with_the_destination_of_its_own_level(world):
 def test_a_missing_key_names_the_variable_and_the_way_without_one(world):
     with pytest.raises(allos.KeyMissing) as caught:
         world.target(provider="groq")
-    assert "No API key for 'groq'. Set GROQ_API_KEY or pass --api-key" in str(caught.value)
-    assert "--provider local" in str(caught.value)
+    assert "No API key for 'groq'. Set GROQ_API_KEY or pass api_key=" in str(caught.value)
+    assert "`provider='local'` needs none" in str(caught.value)
 
 
 def test_a_local_server_needs_no_key(world):
@@ -329,6 +329,13 @@ def test_a_host_in_a_variable_is_completed_to_an_address(world, value, base_url)
 def test_every_choice_has_its_reason(world):
     world.set(GROQ_API_KEY="sk-mock-groq", ALLOS_MODEL="llama")
     why = " ".join(world.target(provider="groq").why)
-    for reason in ("'groq', from --provider", "'llama', from ALLOS_MODEL", "The key is from GROQ_API_KEY"):
+    for reason in ("'groq', from the provider argument", "'llama', from ALLOS_MODEL", "The key is from GROQ_API_KEY"):
         assert reason in why
     assert "sk-mock" not in why
+
+
+def test_an_address_beside_the_embedded_model_is_that_of_another_server(world):
+    target = world.target(provider="local", base_url="http://localhost:9000/v1")
+    assert (target.endpoint.alias, target.base_url) == ("chat_completions", "http://localhost:9000/v1")
+    assert target.model is None
+    assert "another server is asked" in target.why[0]

@@ -13,7 +13,7 @@ import click
 
 from allos.cli import terminal
 from allos.cli.app import app
-from allos.errors import AllosError, KeyMissing, WireError
+from allos.errors import AllosError, KeyMissing, WireError, as_options
 
 __all__ = ["run"]
 
@@ -34,7 +34,8 @@ def run(arguments: Sequence[str]) -> int:
 def call(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status; an unexpected exception passes through."""
     try:
-        return int(app.main(list(arguments), prog_name="allos", standalone_mode=False) or 0)
+        with as_options():
+            return int(app.main(list(arguments), prog_name="allos", standalone_mode=False) or 0)
     except (KeyboardInterrupt, click.Abort):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C doesn't wait for anything
         if sys.stderr is not None and sys.stderr.isatty():

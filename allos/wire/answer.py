@@ -37,15 +37,17 @@ class Answer:
 
     `events` counts what came that was more than a comment, `done` says that the answer has ended although the
     connection may stay open. `decoder` may stand in for the codec's own; `feed` then gives what that one gives.
+    `choices` is how many answers were asked for: a stream that stops after fewer was cut.
     """
 
-    def __init__(self, wire: Wire, *, think_tags: bool = False, decoder: Any = None) -> None:
+    def __init__(self, wire: Wire, *, think_tags: bool = False, decoder: Any = None, choices: Any = 1) -> None:
         self._wire = wire
         self._think_tags = think_tags
         self._start = b""
         self._body: list[bytes] | None = None
         self._reader: sse.Reader | None = None
         self._decoder: _Decoder = CODECS[wire].Decoder(think_tags=think_tags) if decoder is None else decoder
+        self._choices: int = choices if isinstance(choices, int) else 1
         self._failure: WireError | None = None
         self._size = 0
         self.events = 0
@@ -99,7 +101,12 @@ class Answer:
             self._body, self._start = [self._start], b""
         if self._reader is not None:
             last = self._last(self._reader.end())
-            self.reply = self._decoder.end()
+            reply = self._decoder.end()
+            if len(reply.choices) < self._choices and not self._decoder.done:
+                raise Incomplete(
+                    f"The stream stopped after {len(reply.choices)} of {self._choices} answers", reply=reply
+                )
+            self.reply = reply
             return last
         self.reply = CODECS[self._wire].load_reply(read_json(b"".join(self._body or [])), think_tags=self._think_tags)
         return deltas(self.reply)
