@@ -9,7 +9,7 @@ from unittest.mock import patch
 import openai
 from doors_under_fire import KEY, CommandFailed, Outcome, Run, watched
 from raw_server import RawServer
-from scenarios import Fails, Right, Scenario
+from scenario import Fails, Right, Scenario
 
 from allos.errors import AllosError, ConfigurationError
 

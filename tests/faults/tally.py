@@ -17,7 +17,8 @@ import openai
 from doors_under_fire import KEY, Run, bare, doors
 from judge import judged, tried
 from raw_server import RawServer
-from scenarios import SCENARIOS, Right, Scenario, problem, refused
+from scenario import Right, Scenario, problem, refused
+from scenarios import SCENARIOS
 
 import allos
 

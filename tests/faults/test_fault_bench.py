@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from doors_under_fire import doors
 from judge import judged, tried
-from scenarios import Scenario
+from scenario import Scenario
 from tally import cases, no_waiting
 
 CASES = [pytest.param(scenario, wire, way, id=f"{scenario.id}-{wire}-{way}") for scenario, wire, way in cases()]
