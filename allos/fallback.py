@@ -135,6 +135,11 @@ class Journey:
         self.place = following
         return True
 
+    def _too_slow(self) -> None:
+        """Count a place that had all the time of a call and did not answer."""
+        if not self.told:
+            self._ways[self.place].failed()
+
     def _next(self, place: int) -> int:
         """The next place that is not down; the same where there is none."""
         later = range(place + 1, len(self._ways))
@@ -171,6 +176,9 @@ class Journey:
             if error is None:
                 self.worked()
                 policies[self.place].budget.give_back(retries)
+                return False
+            if deadline.is_over:
+                self._too_slow()
                 return False
             moved = self.failed(error, policies[self.place].quota_codes)
             return moved or policies[self.place].retries(state)

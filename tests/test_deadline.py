@@ -15,6 +15,7 @@ import pytest
 from doors import AsyncDoor, SyncDoor, asked, http
 
 import allos
+from allos import fallback
 from allos.deadline import Deadline
 
 SHORT = 0.2
@@ -203,3 +204,17 @@ def test_a_deadline_that_is_none_is_refused(mock_client, value):
         mock_client(None).chat("hi", deadline=value)
     with pytest.raises(allos.ConfigurationError, match="deadline"):
         mock_client(None, deadline=value)
+
+
+async def test_a_place_that_takes_all_the_time_is_left_alone_by_later_calls(slow, door, monkeypatch, streamed):
+    monkeypatch.setattr(fallback, "_circuits", {})
+    other = f"{slow.url}/other"
+    monkeypatch.setenv("VLLM_BASE_URL", other)
+    client = door(deadline=SHORT, fallback=["vllm/second"])
+    for _ in range(3):
+        with pytest.raises(openai.APITimeoutError) as caught:
+            await asked(client, "hi", streamed=streamed)
+        assert "Before it" not in str(caught.value)
+        assert other not in str(caught.value)
+    with pytest.raises(openai.APITimeoutError, match=other):
+        await asked(client, "hi", streamed=streamed)

@@ -98,7 +98,7 @@ def _whole(
             reply = client.chat(prompt, **request)
     except openai.APIError as error:
         came = getattr(error, "reply", None)
-        if came is not None:
+        if came is not None and came.message.parts:
             show(came)
         raise
     show(reply)

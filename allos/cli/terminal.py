@@ -38,6 +38,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u20
 
 
 GAP = "  "
+_CTRL_C = "^C"  # which the terminal writes behind the cursor
 
 
 class Failed(Exception):
@@ -195,7 +196,7 @@ def count_down(seconds: float, text: Callable[[int], str]) -> None:
             time.sleep(step)
             left -= step
     finally:
-        _draw(f"\r{' ' * width}\r")
+        _draw(f"\r{' ' * (width + len(_CTRL_C))}\r")
 
 
 def _fitted(line: str) -> str:
@@ -204,7 +205,7 @@ def _fitted(line: str) -> str:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
         columns = 80
-    room = max(1, columns - 1 if line.isascii() else columns // 2)
+    room = max(1, (columns if line.isascii() else columns // 2) - len(_CTRL_C) - 1)
     return line if len(line) <= room else f"{line[: max(0, room - 3)]}..."
 
 

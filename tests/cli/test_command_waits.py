@@ -96,7 +96,7 @@ def test_a_countdown_is_wiped_by_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_countdown_fits_into_one_line_and_steers_nothing(slept: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     screen = screen_for(monkeypatch)
     terminal.count_down(1, lambda left: f"{left} s \x1b[2J{'x' * 200}")
-    assert len(screen.lines[0]) == 79
+    assert len(screen.lines[0]) == 77
     assert screen.lines[0].startswith("1 s \\u001b[2J")
 
 
