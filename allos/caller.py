@@ -176,7 +176,7 @@ class Caller:
             raise from_status(error, self.target) from None
         except unreached as error:
             if deadline.is_over:
-                raise self._late(deadline, error.request) from None
+                raise self._late(deadline, getattr(error, "request", None)) from None
             raise from_transport(error, self.target) from None
 
     def _late(self, deadline: Deadline, request: Any = None, came: Reply | None = None) -> openai.APITimeoutError:

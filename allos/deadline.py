@@ -32,9 +32,9 @@ class Deadline:
     """When a call has to be over: `seconds` after its `start`, or never where they are None."""
 
     def __init__(self, seconds: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+        if seconds is not None and not (isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0):
             raise ConfigurationError(f"deadline={seconds!r} is not a number of seconds above zero.")
-        self.seconds = seconds
+        self.seconds = None if seconds is None else min(seconds, threading.TIMEOUT_MAX)
         self._clock = clock
         self._end: float | None = None
 
@@ -244,16 +244,16 @@ class _AsyncBytes:
         self._deadline = deadline
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        chunks = aiter(self._bytes)
-        while True:
-            try:
-                async with asyncio.timeout(self._deadline.limit):
-                    chunk = await anext(chunks, None)
-            except TimeoutError:
-                raise self._library.ReadTimeout("the call took too long", request=self._request) from None
-            if chunk is None:
-                return
-            yield chunk
+        async with contextlib.aclosing(aiter(self._bytes)) as chunks:
+            while True:
+                try:
+                    async with asyncio.timeout(self._deadline.limit):
+                        chunk = await anext(chunks, None)
+                except TimeoutError:
+                    raise self._library.ReadTimeout("the call took too long", request=self._request) from None
+                if chunk is None:
+                    return
+                yield chunk
 
     async def aclose(self) -> None:
         """Give the connection back."""

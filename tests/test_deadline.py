@@ -198,7 +198,7 @@ async def test_an_asynchronous_tool_is_cancelled_at_the_deadline(mock_client, st
     assert cancelled == [True]
 
 
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "soon"])
 def test_a_deadline_that_is_none_is_refused(mock_client, value):
     with pytest.raises(allos.ConfigurationError, match="deadline"):
         mock_client(None).chat("hi", deadline=value)

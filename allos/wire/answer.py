@@ -102,7 +102,7 @@ class Answer:
         if self._reader is not None:
             last = self._last(self._reader.end())
             reply = self._decoder.end()
-            if len(reply.choices) < self._choices and not self._decoder.done:
+            if 0 < len(reply.choices) < self._choices and not self._decoder.done:
                 raise Incomplete(
                     f"The stream stopped after {len(reply.choices)} of {self._choices} answers", reply=reply
                 )
