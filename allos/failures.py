@@ -247,8 +247,9 @@ def out_of_time(target: Target, seconds: float, came: Reply, request: Any = None
     failure = openai.APITimeoutError(request=request)
     place = _plain(str(request.url) if request is not None else target.base_url or "")
     text = f"; {len(came.text)} characters of text had come" if came.text else ""
+    done = "finished its answer" if came.text else "answered"
     failure.message = (
-        f"The {seconds:g} s for the whole call were over before {_service(target)} had answered{_at(place)}{text}.\n"
+        f"{_service(target)} had not {done} when the {seconds:g} s for the whole call were over{_at(place)}{text}.\n"
         f"Is it slow? `{argument('deadline')}` sets the seconds for a call with all its tries and waits."
     )
     failure.args = (failure.message,)

@@ -73,7 +73,7 @@ async def test_a_wait_of_more_than_two_minutes_is_said_and_not_waited(mock_door,
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("limit", [0, 1])
+@pytest.mark.parametrize("limit", [0, 1, 5])
 async def test_there_are_no_more_tries_than_max_retries_allows(mock_door, wire, streamed, own_host, limit):
     server = Flaky(*[503] * 9)
     with pytest.raises(openai.InternalServerError, match="busy"):
