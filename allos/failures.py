@@ -44,6 +44,7 @@ _NO_MODEL = re.compile(
     r"(invalid|unknown|no such).{0,10}\bmodel\b",
     re.IGNORECASE,
 )
+_PROXIES = "Check HTTPS_PROXY and HTTP_PROXY, or unset them."
 _SDK_SAYS = "Connection error."  # of any such failure
 _NO_WAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
 _QUOTA_CODES = frozenset(
@@ -180,7 +181,7 @@ def from_transport(error: Exception, target: Target, request: Any = None) -> ope
     url = str(request.url) if request is not None else (target.base_url or "")
     causes = list(_chain(error))
     name = _service(target)
-    if isinstance(error, (openai.APITimeoutError, *timeout_errors())):
+    if isinstance(error, (openai.APITimeoutError, *timeout_errors())) and not any(map(_is_failure, causes)):
         made = openai.APITimeoutError(request=request)
         text = _unanswered(name, _plain(url), causes)
         made.message = text
@@ -190,6 +191,11 @@ def from_transport(error: Exception, target: Target, request: Any = None) -> ope
     return openai.APIConnectionError(
         message=f"{name} can't be reached at {_plain(url)}: {reason}.\n{fix}", request=request
     )
+
+
+def _is_failure(cause: BaseException) -> bool:
+    """Whether the system says more than that time passed: over aiohttp each lost connection comes as a timeout."""
+    return isinstance(cause, OSError) and not isinstance(cause, TimeoutError)
 
 
 def _unanswered(name: str, url: str, causes: list[BaseException]) -> str:
@@ -274,8 +280,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _kind(causes: list[BaseException], url: str) -> tuple[str, str]:
     words = " ".join(dict.fromkeys(str(cause) for cause in causes if str(cause) != _SDK_SAYS))
     names = {type(cause).__name__ for cause in causes}
-    if "ProxyError" in names:
-        return "the proxy refused or failed", "Check HTTPS_PROXY and HTTP_PROXY, or unset them."
+    if names & {"ProxyError", "ClientProxyConnectionError", "ClientHttpProxyError"}:
+        return f"the proxy {_proxy(url) or ''} refused or failed".replace("  ", " "), _PROXIES
     if any(isinstance(cause, socket.gaierror) for cause in causes) or "Name or service not known" in words:
         return "the host name is unknown", "Is the base URL spelled right, and is the network up?"
     if "CERTIFICATE_VERIFY_FAILED" in words:
@@ -290,11 +296,13 @@ def _kind(causes: list[BaseException], url: str) -> tuple[str, str]:
     refused = any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes)
     if refused or "refused" in words or "All connection attempts failed" in words:
         if proxy := _proxy(url):
-            return "the connection was refused", f"It goes through the proxy {proxy}: check HTTPS_PROXY and HTTP_PROXY."
+            return f"the connection to the proxy {proxy} was refused", _PROXIES
         return "the connection was refused", "Is the server running, and is the port right?"
     if any(isinstance(cause, OSError) and cause.errno in _NO_WAY for cause in causes):
         return "the network has no way to it", "Is the network up, and does it need a VPN or a proxy?"
-    if "RemoteProtocolError" in names or "ReadError" in names:
+    if names & {"RemoteProtocolError", "ReadError", "ClientResponseError", "ServerDisconnectedError"} or any(
+        isinstance(cause, ConnectionResetError) for cause in causes
+    ):
         return (
             f"the connection broke ({_short(words)})",
             "Try again; is it an HTTP server, and http:// or https:// right?",

@@ -11,7 +11,7 @@ from typing import Any
 
 import openai
 
-__all__ = ["HTTP", "library_of", "timeout_errors", "transport_errors"]
+__all__ = ["HTTP", "library_errors", "library_of", "timeout_errors", "transport_errors"]
 
 HTTP: Any = sys.modules[openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]]
 
@@ -28,9 +28,15 @@ def library_of(message: Any) -> Any:
     return next(module for module in _modules() if isinstance(message, (module.Request, module.Response)))
 
 
-def transport_errors() -> tuple[type[Exception], ...]:
+def library_errors() -> tuple[type[Exception], ...]:
     """What the HTTP library raises when a connection fails or breaks."""
     return tuple(error for module in _modules() for error in (module.HTTPError, module.StreamError))
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """The same, and what the SDK's transport over aiohttp lets through of that library's own."""
+    aiohttp = sys.modules.get("aiohttp")
+    return library_errors() if aiohttp is None else (*library_errors(), aiohttp.ClientError)
 
 
 def timeout_errors() -> tuple[type[Exception], ...]:

@@ -87,7 +87,7 @@ class OpenAI(Shared, WithinOrigin, openai.OpenAI):
         try:
             return call.route.checked(call, send(stream=stream, **kwargs))
         except transport_errors() as error:
-            call.route.unreached(call, error)
+            call.route.unreached(call, request, error)
             raise
 
     def _send_somewhere(self, way: Way, *, stream: bool, **kwargs: Any) -> Any:
@@ -184,7 +184,7 @@ class AsyncOpenAI(Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
         try:
             return call.route.checked(call, await send(stream=stream, **kwargs))
         except transport_errors() as error:
-            call.route.unreached(call, error)
+            call.route.unreached(call, request, error)
             raise
 
     async def _send_somewhere(self, way: Way, *, stream: bool, **kwargs: Any) -> Any:

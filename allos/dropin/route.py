@@ -20,6 +20,7 @@ from allos.messages import Wire
 from allos.retry import Policy, budget_for
 from allos.settings import Target
 from allos.state import Sessions, StateError
+from allos.transport import library_errors
 
 __all__ = ["Call", "Route", "refusal_in"]
 
@@ -224,10 +225,10 @@ class Route:
             response.headers["x-should-retry"] = "false"
         return response
 
-    def unreached(self, call: Call, error: Exception) -> None:
-        """Raise what a connection that failed means to the program, unless the SDK may ask again."""
-        failure = from_transport(error, self.target)
-        if not (call.tries_left and self._may_heal(failure)):
+    def unreached(self, call: Call, request: Any, error: Exception) -> None:
+        """Raise what a failed connection means to the program, unless the SDK knows the error and may ask again."""
+        failure = from_transport(error, self.target, request)
+        if not (call.tries_left and isinstance(error, library_errors()) and self._may_heal(failure)):
             raise failure from error
 
     def _may_heal(self, error: openai.APIError) -> bool:
