@@ -23,6 +23,7 @@ __all__ = [
     "Adapter",
     "ChatCompletionsAdapter",
     "ResponsesAdapter",
+    "held_back",
     "no_key",
     "sdk_arguments",
     "timeouts",
@@ -140,7 +141,7 @@ def sdk_arguments(target: Target, given: Mapping[str, Any] = _NOTHING_GIVEN) -> 
     arguments: dict[str, Any] = {"base_url": target.base_url, "max_retries": 0}
     if (limits := timeouts(target)) is not None and not given.get("timeout"):
         arguments["timeout"] = limits
-    headers = dict[str, Any]() if target.is_openai else _held_back(given)
+    headers = dict[str, Any]() if target.is_openai else held_back(given)
     if target.api_key is not None:
         key = arguments["api_key"] = target.api_key.get_secret_value()
         if "Authorization" in headers:
@@ -159,8 +160,8 @@ def sdk_arguments(target: Target, given: Mapping[str, Any] = _NOTHING_GIVEN) -> 
     return {**arguments, "default_headers": {**kept, **said}}  # older SDKs take another case for another header
 
 
-def _held_back(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The headers that the SDK would take from the environment, as headers to leave out."""
+def held_back(given: Mapping[str, Any] = _NOTHING_GIVEN) -> dict[str, Any]:
+    """The headers that the SDK takes from the environment, as headers to leave out."""
     names = [header for argument, header in _AMBIENT.items() if given.get(argument) is None]
     for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n"):
         name, colon, _ = line.partition(":")

@@ -13,7 +13,7 @@ import openai
 
 from allos.deadline import AsyncPunctual, Punctual
 
-__all__ = ["AsyncOpenAI", "AsyncWithinOrigin", "OpenAI", "WithinOrigin"]
+__all__ = ["AsyncOpenAI", "AsyncWithinOrigin", "OpenAI", "WithinOrigin", "origin"]
 
 _MOST = 5  # redirects of one request; the SDK's own limit is that of the HTTP library, 20
 
@@ -32,13 +32,14 @@ class _Redirects:
         following = response.next_request
         if not self._allowed or following is None or len(self._passed) >= _MOST:
             return None
-        if _origin(following.url) != _origin(response.request.url):
+        if origin(following.url) != origin(response.request.url):
             return None
         self._passed.append(response)
         return following
 
 
-def _origin(url: Any) -> tuple[str, str, int]:
+def origin(url: Any) -> tuple[str, str, int]:
+    """What two URLs of the HTTP library share if they lead to the same server."""
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
 
 

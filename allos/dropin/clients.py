@@ -13,7 +13,7 @@ import openai
 from allos.dropin.answers import answered_here, as_page, faulty, remade, whole
 from allos.dropin.flow import AsyncFlow, SyncFlow
 from allos.dropin.route import Route, refusal_in
-from allos.dropin.shared import Shared, without_place
+from allos.dropin.shared import Shared, placed_anew
 from allos.dropin.way import Way, failures
 from allos.receipts import MARK
 from allos.redirects import AsyncWithinOrigin, WithinOrigin
@@ -50,15 +50,13 @@ class OpenAI(Shared, WithinOrigin, openai.OpenAI):
         fallback: Sequence[str] | None = None,
         _route: Route | None = None,
         _spare: Route | None = None,
-        _elsewhere: bool = False,
+        _elsewhere: Mapping[str, Any] | None = None,
         **official: Any,
     ) -> None:
-        if _elsewhere:  # a copy for another endpoint inherits neither address nor key
-            official = without_place(official)
         super().__init__(
             **self._prepare(
                 provider,
-                official,
+                placed_anew(official, _elsewhere),
                 wire=wire,
                 model=model,
                 on_unsupported=on_unsupported,
@@ -147,15 +145,13 @@ class AsyncOpenAI(Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
         fallback: Sequence[str] | None = None,
         _route: Route | None = None,
         _spare: Route | None = None,
-        _elsewhere: bool = False,
+        _elsewhere: Mapping[str, Any] | None = None,
         **official: Any,
     ) -> None:
-        if _elsewhere:
-            official = without_place(official)
         super().__init__(
             **self._prepare(
                 provider,
-                official,
+                placed_anew(official, _elsewhere),
                 wire=wire,
                 model=model,
                 on_unsupported=on_unsupported,

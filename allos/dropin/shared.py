@@ -10,15 +10,17 @@ from typing import Any
 import openai
 
 from allos import keys, settings
-from allos.adapters import NO_KEY, no_key, sdk_arguments
+from allos.adapters import NO_KEY, held_back, no_key, sdk_arguments
 from allos.dropin.route import Route
+from allos.endpoints import clean_base_url
 from allos.errors import ConfigurationError
 from allos.receipts import MARK
+from allos.redirects import origin
 from allos.settings import Target
 from allos.state import Sessions, open_store
 from allos.transport import HTTP
 
-__all__ = ["Shared", "without_place"]
+__all__ = ["Shared", "placed_anew"]
 
 _OURS = ("ALLOS_PROVIDER", "ALLOS_MODEL", "ALLOS_BASE_URL", "ALLOS_WIRE")
 
@@ -32,7 +34,9 @@ class Shared:
     _spares: dict[int, Any]
     _fallback: Sequence[str] | None
     _sends_no_key: bool
+    _home: tuple[str, str, int]
     admin_api_key: str | None
+    base_url: Any
     max_retries: int
 
     def _prepare(
@@ -90,6 +94,7 @@ class Shared:
     def _settle(self) -> None:
         """Say None for no admin key again: the empty one kept the SDK from taking that of the environment."""
         keys.watch_logs()
+        self._home = origin(self.base_url)
         if self.admin_api_key == "":
             self.admin_api_key = None
 
@@ -108,8 +113,27 @@ class Shared:
         call.tries, call.tries_left = tries, options.get_max_retries(self.max_retries) - tries
         self._route.begins(call)
         request = build(call.options)
+        if not self._is_home(request.url):
+            self._keep_key(request, options)
         request.extensions[MARK] = call
         return request
+
+    def _is_home(self, url: Any) -> bool:
+        """Whether that address is of the host that this client was made for, whose key it has."""
+        return origin(url) == self._home or self._route.target.endpoint.serves(str(url))
+
+    def _keep_key(self, request: Any, options: Any) -> None:
+        """Refuse a request to another host that would carry this one's key or account."""
+        target = self._route.target
+        key = target.api_key.get_secret_value() if target.api_key is not None else None
+        account = {name.lower() for name in held_back()} if target.is_openai else set[str]()
+        said = {name.lower() for name in options.headers} if isinstance(options.headers, Mapping) else set[str]()
+        for name, value in request.headers.items():
+            if name not in said and (name in account or (key is not None and key in value)):
+                raise ConfigurationError(
+                    f"{name!r} of this client is for {self._home[1]}, and the request would take it to "
+                    f"{request.url.host}.\nUse client.with_options(base_url=…, api_key=…) for another host."
+                )
 
     def _sibling(self, alias: str) -> Any:
         if alias not in self._siblings:
@@ -128,14 +152,19 @@ class Shared:
 
     def _copied(self, changed: dict[str, Any]) -> dict[str, Any]:
         """The constructor arguments of ours that a copy needs, taken out of those of the call."""
-        provider = changed.get("provider")
+        provider, base_url = changed.get("provider"), _text(changed.get("base_url"))
         kept: dict[str, Any] = {"on_unsupported": self._route.on_unsupported}
-        if isinstance(provider, str):
-            del changed["provider"]
-            changed["set_default_headers"] = changed.get("default_headers", {})
-            changed.pop("default_headers", None)
-            return {**kept, "provider": provider, "fallback": self._fallback, "_elsewhere": True}
-        return {**kept, "_route": self._route}
+        is_alias = isinstance(provider, str)
+        url = None if base_url is None else HTTP.URL(clean_base_url(base_url, "the argument base_url"))
+        if not is_alias and (url is None or self._is_home(url)):
+            return {**kept, "_route": self._route}
+        changed.setdefault("set_default_headers", changed.get("default_headers") or {})
+        changed.pop("default_headers", None)
+        elsewhere = {"_elsewhere": {name: changed[name] for name in _PLACE if changed.get(name) and name != "provider"}}
+        if not is_alias:
+            return {**kept, **elsewhere}
+        del changed["provider"]
+        return {**kept, **elsewhere, "provider": provider, "fallback": self._fallback}
 
 
 def _has_authorization(options: Any) -> bool:
@@ -190,7 +219,12 @@ def _started(target: Target) -> Target:
     return target.reached(server.base_url, server.api_key, server.model)
 
 
-def without_place(official: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of an official client without those that say where it asks and as whom."""
-    gone = ("base_url", "api_key", "admin_api_key", "organization", "project", "workload_identity", "provider")
-    return {name: value for name, value in official.items() if name not in gone}
+# The arguments of an official client that say where it asks and as whom.
+_PLACE = ("base_url", "api_key", "admin_api_key", "organization", "project", "workload_identity", "provider")
+
+
+def placed_anew(official: Mapping[str, Any], place: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The arguments of a copy; for another place only those of `place` say where it asks and as whom."""
+    if place is None:
+        return dict(official)
+    return {**{name: value for name, value in official.items() if name not in _PLACE}, **place}
