@@ -158,7 +158,7 @@ def _next_step(error: openai.APIStatusError, fault: Fault, target: Target) -> st
 
 
 def _redirect_hint(response: Any) -> str:
-    place = _plain(response.headers.get("location", ""))
+    place = keys.masked(_plain(response.headers.get("location", "")))
     if "://" not in place:
         return "It redirects without an end. Is the base URL right?"
     return f"It redirects to {place}, and nothing was sent there. If you trust that place, make it the base URL."

@@ -11,6 +11,7 @@ import traceback
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import SecretStr
 
@@ -61,7 +62,7 @@ def remember(key: SecretStr | None) -> None:
 def masked(text: str) -> str:
     """The text with `***` where it holds a key: one that is known, or something of the form of one."""
     for key in {key.get_secret_value() for key in list(_known.values())}:
-        text = text.replace(key, "***")
+        text = text.replace(key, "***").replace(quote(key, safe=""), "***")
     return _SHAPE.sub("***", _BEARER.sub(r"\1***", text))
 
 

@@ -33,7 +33,7 @@ def as_page(response: Any) -> Any:
         headers=[*headers, ("content-type", "application/json")],
         content=b'{"object":"list","data":' + response.content + b"}",
         request=request,
-        extensions=response.extensions,
+        extensions={name: value for name, value in response.extensions.items() if name != "reason_phrase"},  # shown
     )
     made.elapsed = _elapsed(response)
     return made
@@ -79,7 +79,7 @@ def remade(
         status or response.status_code,
         headers=headers,
         request=response.request,
-        extensions=response.extensions,
+        extensions={name: value for name, value in response.extensions.items() if name != "reason_phrase"},  # shown
         **({"content": content} if stream is None else {"stream": stream}),
     )
     made.history = response.history
