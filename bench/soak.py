@@ -2,6 +2,7 @@
 
 `make soak` asks 100,000 whole answers and leaves 10,000 streams early, over every way that there is: both colours,
 the unified and the drop-in clients, native and translated. It ends with status 1 when something grew.
+`docs/soak.json` holds the figures of the last whole run.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import asyncio
 import gc
 import json
+import math
 import os
 import subprocess
 import sys
@@ -188,17 +190,18 @@ def _sample(calls: int, left: int) -> Sample:
 async def _run(base_url: str, calls: int, left: int, rounds: int) -> list[Sample]:
     sync, coloured = ways(base_url)
     count = len(sync) + len(coloured)
+    asked, leaving = (math.ceil(total / rounds / count) for total in (calls, left))  # each way, each round
     samples = list[Sample]()
     for number in range(rounds + 1):  # the first round warms up and is not counted
         for ask, leave in sync.values():
-            for _ in range(calls // rounds // count):
+            for _ in range(asked):
                 ask()
-            for _ in range(left // rounds // count):
+            for _ in range(leaving):
                 leave()
         for ask, leave in coloured.values():
-            await _repeat(ask, calls // rounds // count)
-            await _repeat(leave, left // rounds // count)
-        samples.append(_sample(number * (calls // rounds // count) * count, number * (left // rounds // count) * count))
+            await _repeat(ask, asked)
+            await _repeat(leave, leaving)
+        samples.append(_sample(number * asked * count, number * leaving * count))
         print(json.dumps(asdict(samples[-1])), file=sys.stderr, flush=True)
     return samples
 
@@ -231,6 +234,7 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--left", type=int, default=10_000, help="how many streams are left early")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--write", type=Path, help="a file for the figures")
     given = parser.parse_args()
     if given.serve:
         asyncio.run(_serve())
@@ -246,10 +250,14 @@ def main() -> int:
         "resident_before": samples[1].resident,
         "resident_after": samples[-1].resident,
         "memory_growth": grown,
+        "descriptors_before": samples[1].descriptors,
+        "descriptors_after": samples[-1].descriptors,
         "descriptor_growth": descriptors,
         "object_growth": samples[-1].objects - samples[1].objects,
     }
     print(json.dumps(result, indent=2))
+    if given.write is not None:
+        given.write.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return int(grown > MAY_GROW_BYTES or descriptors > MAY_GROW_DESCRIPTORS)
 
 
