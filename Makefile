@@ -6,7 +6,7 @@
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-all test-sdk test-ecosystem check lint types docs pages record build clean bench model
-.PHONY: wheel-test
+.PHONY: wheel-test lock audit soak
 
 PYTHON := $(shell for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
@@ -42,7 +42,7 @@ test-sdk: .venv/allos  ## Run the tests that touch the SDK with the oldest relea
 test-ecosystem: .venv/allos  ## Run other packages (agents, tracing, ...) on our clients, each in its own environment
 	scripts/test-ecosystem
 
-check: lint types test test-sdk docs wheel-test  ## Everything that must be green: lint, types, tests, docs, oldest SDK, wheel
+check: lint types test test-sdk docs wheel-test audit  ## Everything that must be green: lint, types, tests, docs, oldest SDK, wheel, advisories
 
 lint: .venv/group-lint  ## Check style and format with ruff
 	$(BIN)/ruff check .
@@ -67,6 +67,15 @@ build: .venv/group-build  ## Build wheel and source archive into dist/
 bench: .venv/allos  ## Measure speed and memory
 	$(BIN)/python bench/bench.py
 
+soak: .venv/allos  ## Ask 100,000 times and leave 10,000 streams early; writes docs/soak.json
+	$(BIN)/python bench/soak.py --write docs/soak.json
+
+audit: .venv/group-audit  ## Look up known vulnerabilities of every locked package
+	$(BIN)/python tools/audit.py
+
+lock: .venv/group-lock  ## Write requirements/*.txt anew; ARGS_LOCK=--upgrade takes the newest releases
+	scripts/lock $(ARGS_LOCK)
+
 clean:  ## Remove everything that was built, environments included
 	rm -rf .venv .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -77,19 +86,21 @@ wheel-test: build
 model: .venv/allos
 	@$(BIN)/allos local pull > /dev/null
 
-.venv/pip:
+.venv/pip: requirements/pip.txt
 	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed. Name it: make PYTHON=/path/to/python …' >&2; exit 2; }
 	@echo 'Making .venv with $(PYTHON) ...' >&2
 	@$(PYTHON) -m venv .venv
-	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --require-hashes --requirement requirements/pip.txt
 	@touch $@
 
-.venv/allos: .venv/pip pyproject.toml
+# What is installed is what requirements/ says, to the byte. The package itself is built with the locked hatchling.
+.venv/allos: .venv/pip pyproject.toml requirements/allos.txt
 	@echo 'Installing Allos with the local engine into .venv ...' >&2
-	@$(PIP) install --editable '.[local]'
+	@$(PIP) install --require-hashes --requirement requirements/allos.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/group-test .venv/group-lint .venv/group-docs .venv/group-build: .venv/allos
+.venv/group-test .venv/group-lint .venv/group-docs .venv/group-build .venv/group-audit .venv/group-lock: .venv/allos
 	@echo "Installing what 'make $(@:.venv/group-%=%)' needs into .venv ..." >&2
-	@$(PIP) install --group $(@:.venv/group-%=%)
+	@$(PIP) install --require-hashes --requirement requirements/$(@:.venv/group-%=%).txt
 	@touch $@
