@@ -43,7 +43,7 @@ def test_the_source_archive_can_be_tested(tmp_path: Path) -> None:
     (made,) = SdistBuilder(str(ROOT)).build(directory=str(tmp_path))
     with tarfile.open(made) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    for folder in ("allos", "bench", "cassettes", "docs", "scripts", "tests", "tools"):
+    for folder in ("allos", "bench", "cassettes", "docs", "requirements", "scripts", "tests", "tools"):
         assert sources(folder) <= names, folder
     assert {
         "LICENSE",
@@ -51,6 +51,7 @@ def test_the_source_archive_can_be_tested(tmp_path: Path) -> None:
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "Makefile",
+        "SECURITY.md",
         "mkdocs.yml",
         "pyproject.toml",
     } <= names
