@@ -34,7 +34,7 @@ test: .venv/group-test  ## Run the tests
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 test-all:  ## Run the tests on Python 3.11, 3.12 and 3.13, where they are found
-	scripts/test-all
+	scripts/test-all $(PYTEST_ARGS)
 
 test-sdk: .venv/allos  ## Run the tests that touch the SDK with the oldest release of it that is supported
 	scripts/test-sdk

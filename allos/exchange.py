@@ -148,7 +148,8 @@ class StreamTranslation:
 
     def __init__(self, exchange: Exchange, *, think_tags: bool = False) -> None:
         self._exchange = exchange
-        self._answer = Answer(exchange.receipt.spoken, think_tags=think_tags)
+        choices = exchange.sent_body.get("n")
+        self._answer = Answer(exchange.receipt.spoken, think_tags=think_tags, choices=choices)
         self._codec = CODECS[exchange.receipt.asked]
         self._encoder = self._codec.Encoder(request=exchange.request)
         self._seals = exchange.seals
@@ -227,7 +228,8 @@ class Guard:
     def __init__(self, exchange: Exchange, *, think_tags: bool = False) -> None:
         self._exchange = exchange
         self._watch = Watch(exchange.receipt.spoken, think_tags=think_tags, mends=exchange.mends)
-        self._answer = Answer(exchange.receipt.spoken, decoder=self._watch, think_tags=think_tags)
+        choices = exchange.sent_body.get("n")
+        self._answer = Answer(exchange.receipt.spoken, decoder=self._watch, think_tags=think_tags, choices=choices)
         self.final: dict[str, Any] | None = None
 
     @property

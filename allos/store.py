@@ -286,8 +286,10 @@ class FileStore:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            fix = "Free some space" if is_full else "Move it away"
             raise ConfigurationError(
-                f"The state file {self._path!r} can't be used: {error}. Move it away, or name another in ALLOS_STATE."
+                f"The state file {self._path!r} can't be used: {error}. {fix}, or name another in ALLOS_STATE."
             ) from error
 
     def _connect(self) -> None:

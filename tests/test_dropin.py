@@ -391,3 +391,15 @@ def test_a_regular_answer_is_the_servers_own_response(server):
     assert int(raw.headers["content-length"]) == len(raw.content)
     assert raw.http_response.json() == CHAT
     assert allos.receipt(raw).notes == []
+
+
+def test_a_stream_that_stops_before_all_answers_came_was_cut():
+    said = answers.stream("chat", "Par", "is")[:-2]
+    transport = http.MockTransport(lambda request: answers.events(said))
+    made = {"base_url": "http://mock.test/v1", "api_key": "k", "http_client": http.Client(transport=transport)}
+    asked = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "n": 2, "stream": True}
+    with allos.OpenAI("chat_completions", **made) as client:
+        with pytest.raises(allos.IncompleteReplyError, match="1 of 2"):
+            list(client.chat.completions.create(**asked))
+        said.append("data: [DONE]")  # a server that ignores `n` may end with one answer
+        assert list(client.chat.completions.create(**asked))

@@ -236,3 +236,25 @@ def test_processes_write_one_state_file_at_the_same_time(tmp_path: Path, monkeyp
     for name in "abc":
         assert [text for text in asked if text[0] == name] == [f"{name}-{number}" for number in range(5)]
     made.close()
+
+
+@pytest.mark.fault("X10")
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_full_disk_costs_nobody_the_answer(colour: str, streamed: bool, tmp_path: Path) -> None:
+    kept = client(colour, Service("chat"), state=tmp_path / "state.db")
+    database = kept._route.sessions._store._database
+    pages = database.execute("PRAGMA page_count").fetchone()[0]
+    database.execute(f"PRAGMA max_page_count = {pages}")  # as if the disk held no more
+    prompt = "word " * 5000
+
+    async def ask() -> Any:
+        made = await done(kept.responses.create(model="m", input=prompt, stream=streamed))
+        return (await each(made))[-1].response if streamed else made
+
+    with pytest.warns(allos.UnsupportedWarning, match=r"was not kept.*is full.*Free some space"):
+        response = await ask()
+    assert response.output_text == f"{prompt}."
+    assert [note.what for note in allos.receipt(response).notes] == ["store"]
+    with pytest.raises(openai.BadRequestError, match=response.id):
+        await done(kept.responses.create(model="m", input="?", previous_response_id=response.id))
+    await close(kept)

@@ -225,7 +225,7 @@ def test_a_place_that_can_not_be_asked_is_refused_at_once(door, entry, words, so
     assert not sockets.requests
 
 
-@pytest.mark.parametrize("door", ["Client", "AsyncClient", "command"])
+@pytest.mark.parametrize("door", DOORS)
 def test_used_up_quota_is_known_by_the_services_own_code(door, streamed, sockets):
     balance = {"error": {"code": "1113", "message": "Recharge, please."}}
     sockets.answer = answering(z=status(400, balance))

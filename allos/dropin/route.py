@@ -13,10 +13,10 @@ from typing import Any
 import openai
 
 from allos.dropin.answers import remade
-from allos.errors import Unsupported, UnsupportedWarning, WireError
+from allos.errors import ConfigurationError, Unsupported, UnsupportedWarning, WireError
 from allos.exchange import PATHS, Exchange, Receipt, error_body, plan, readable_error
 from allos.failures import from_status, from_transport, from_wire, is_missing_route
-from allos.messages import Wire
+from allos.messages import Note, Wire
 from allos.retry import Policy, budget_for
 from allos.settings import Target
 from allos.state import Sessions, StateError
@@ -192,13 +192,14 @@ class Route:
         return json.dumps(answer).encode() if is_new else content
 
     def remember(self, exchange: Exchange, answer: Mapping[str, Any] | None) -> None:
-        """Keep a finished Responses turn where the endpoint keeps none."""
-        if (
-            answer is not None
-            and exchange.receipt.asked == "responses"
-            and not self.keeps_state(exchange.receipt.spoken)
-        ):
+        """Keep a finished Responses turn where the endpoint keeps none; the answer is not lost where that fails."""
+        if answer is None or exchange.receipt.asked != "responses" or self.keeps_state(exchange.receipt.spoken):
+            return
+        try:
             self.sessions.remember(exchange.asked_body, answer)
+        except ConfigurationError as error:
+            exchange.receipt.notes.append(Note("left out", "store", str(error)))
+            _warn(f"This response was not kept, so no other can follow it by its id. {error}")
 
     def refused(self, call: Call, refusal: openai.APIStatusError) -> Any:
         """The error response for the SDK, whose message says cause and next step, with the server's own fields kept."""

@@ -50,7 +50,7 @@ class Way:
         """Count an error; raises it where no other place is left."""
         client = self.client()
         said = error if isinstance(error, openai.APIError) else from_transport(error, client._route.target)
-        if self._journey.failed(said):
+        if self._journey.failed(said, _quota_codes(client)):
             return
         if self._journey.told:
             raise self._journey.explained(said) from error
@@ -64,7 +64,7 @@ class Way:
             return response
         body = _error_of(response.content)
         error = openai.APIStatusError(str(body.get("message", "")), response=response, body=body)
-        if self._journey.failed(error):
+        if self._journey.failed(error, _quota_codes(self.client())):
             return None
         if not self._journey.told:
             return response
@@ -82,6 +82,10 @@ class Way:
 def failures() -> tuple[type[Exception], ...]:
     """What sending may raise where the place is at fault."""
     return (openai.APIError, *transport_errors())
+
+
+def _quota_codes(client: Any) -> tuple[str, ...]:
+    return tuple(client._route.target.endpoint.dialect.quota_codes)
 
 
 def _error_of(content: bytes) -> dict[str, Any]:
