@@ -413,7 +413,7 @@ class _Resolution:
         settings = self._settings
         speaks: Wire = endpoint.prefers if settings.wire == "auto" else settings.wire
         base_url = destination.base_url
-        if speaks == "responses" and destination.is_own and endpoint.responses_base_url:
+        if speaks == "responses" and endpoint.responses_base_url and base_url == endpoint.base_url:
             base_url = endpoint.responses_base_url
         model, is_forced = self._model(destination)
         key, key_origin = self._key(destination, needs_key)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from pathlib import Path
 
 import answers
 import pytest
@@ -13,10 +10,6 @@ import pytest
 import allos
 from allos import endpoints
 from allos.endpoints import Endpoint, clean_base_url, clean_key, table
-
-PROVIDERS = Path(os.environ.get("ALLOS_RECORDINGS") or Path(__file__).parents[2] / "shared/recordings").with_name(
-    "providers.json"
-)
 
 
 @pytest.fixture
@@ -38,20 +31,6 @@ def config(tmp_path, monkeypatch):
 
 
 # The rows that come with Allos
-
-
-@pytest.mark.skipif(not PROVIDERS.exists(), reason=f"{PROVIDERS} is not here")
-def test_every_known_service_is_in_the_table_with_its_facts():
-    services = json.loads(PROVIDERS.read_text(encoding="utf-8"))
-    assert len(services) >= 34
-    for service in services:
-        row = endpoints.find(service["alias"])
-        assert row.title == service["title"]
-        assert (row.base_url or "").rstrip("/") == (service["base_url"] or "").rstrip("/"), row.alias
-        assert row.local == service["local"]
-        assert set(service["api_key_env"]) <= set(row.key_variables), row.alias
-        for name in service["other_names"]:
-            assert endpoints.find(name) == row, f"{name} should mean {row.alias}"
 
 
 @pytest.mark.parametrize("row", endpoints.endpoints(), ids=lambda row: row.alias)

@@ -334,6 +334,19 @@ def test_every_choice_has_its_reason(world):
     assert "sk-mock" not in why
 
 
+@pytest.mark.parametrize(("wire", "base_url"), [("chat", ""), ("responses", "/v1")])
+def test_an_api_that_lies_elsewhere_is_asked_there(world, wire, base_url):
+    world.set(PERPLEXITY_API_KEY="sk-mock")
+    assert world.target(provider="perplexity", wire=wire).base_url == f"https://api.perplexity.ai{base_url}"
+
+
+def test_an_address_of_ones_own_is_asked_over_either_api(world):
+    mine = "http://gateway.test/v1"
+    named = world.target(provider="perplexity", wire="responses", base_url=mine, api_key="sk-mock")
+    world.set(PERPLEXITY_API_KEY="sk-mock", PERPLEXITY_API_BASE=mine)
+    assert named.base_url == world.target(provider="perplexity", wire="responses").base_url == mine
+
+
 def test_an_address_beside_the_embedded_model_is_that_of_another_server(world):
     target = world.target(provider="local", base_url="http://localhost:9000/v1")
     assert (target.endpoint.alias, target.base_url) == ("chat_completions", "http://localhost:9000/v1")

@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import answers
 import pytest
-from conftest import PATH, Server, as_json, chat_chunk, chat_reply, chat_stream
+from conftest import PATH, Canned, Server, as_json, chat_chunk, chat_reply, chat_stream
 
 Run = Callable[..., Any]
 
@@ -20,6 +21,22 @@ def test_the_answer_and_nothing_else_is_on_standard_output(ask: Run, server: Ser
     _, _, body = server.requests[0]
     assert body["messages"] == [{"role": "user", "content": "Capital of France?"}]
     assert body.get("stream", False) is (option == "--stream")
+
+
+@pytest.mark.parametrize(
+    ("provider", "wire", "flag"),
+    [("chat_completions", "chat", "--base_url"), ("openai", "responses", "--base-url")],
+)
+def test_at_the_same_server_each_provider_takes_its_own_path(
+    call: Run, server: Server, provider: str, wire: str, flag: str
+) -> None:
+    for spoken, path in (("chat", PATH), ("responses", "/v1/responses")):
+        lines = [f"{line}\n\n".encode() for line in answers.stream(spoken, "Hel", "lo.")]
+        server.answers[path] = Canned(lines, type="text/event-stream")
+    assert call("-p", provider, flag, server.url, "-m", "tiny", "hi").out == "Hello.\n"
+    [(path, _, body)] = server.requests
+    assert path == {"chat": PATH, "responses": "/v1/responses"}[wire]
+    assert body["stream"] is True
 
 
 def test_options_and_fields_are_sent(ask: Run, server: Server) -> None:
