@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import openai
+from doors import http
 from pydantic import BaseModel
 
 MODEL = "m"
@@ -36,6 +37,40 @@ async def each(steps: Any) -> list[Any]:
     return [step async for step in steps] if hasattr(steps, "__aiter__") else list(steps)
 
 
+async def first(stream: Any) -> None:
+    """Read one event and no more."""
+    if hasattr(stream, "__aiter__"):
+        async for _ in stream:
+            break
+    else:
+        next(iter(stream))
+
+
+def copies(client: Any) -> list[Any]:
+    """This client copied in each way that there is."""
+    return [client.copy(), client.with_options(timeout=5), client.with_options(max_retries=0).copy(timeout=3)]
+
+
+class Pieces(http.SyncByteStream, http.AsyncByteStream):  # type: ignore[misc]  # of the SDK's own HTTP library
+    """A body that comes line by line and says when it was closed."""
+
+    def __init__(self, body: bytes, closed: Callable[[], None]) -> None:
+        self._pieces, self._closed = body.splitlines(keepends=True), closed
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+    def close(self) -> None:
+        self._closed()
+
+    async def aclose(self) -> None:
+        self._closed()
+
+
 @asynccontextmanager
 async def opened(manager: Any) -> AsyncIterator[Any]:
     """A context manager of either colour."""
@@ -57,8 +92,13 @@ class Program:
 
     asked: str
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, asks: Mapping[str, Any] | None = None) -> None:
         self.client = client
+        self._asks = asks
+
+    def asks(self, text: str) -> dict[str, Any]:
+        """All that a call says: this text, or what this program asks whatever it is told."""
+        return {"model": MODEL, **self.said(text)} if self._asks is None else dict(self._asks)
 
     @property
     def resource(self) -> Any:
@@ -71,7 +111,7 @@ class Program:
 
     async def create(self, text: str, **options: Any) -> Any:
         """A whole answer."""
-        return await done(self.resource.create(model=MODEL, **self.said(text), **options))
+        return await done(self.resource.create(**self.asks(text) | options))
 
     async def events(self, text: str, **options: Any) -> list[Any]:
         """All events of `create(stream=True)`."""
@@ -79,11 +119,11 @@ class Program:
 
     def helper(self, text: str, **options: Any) -> Any:
         """The manager that `.stream()` gives."""
-        return self.resource.stream(model=MODEL, **self.said(text), **options)
+        return self.resource.stream(**self.asks(text) | options)
 
     async def lines(self, text: str, **options: Any) -> list[str]:
         """The lines of the body as `with_streaming_response` hands them out."""
-        call = self.resource.with_streaming_response.create(model=MODEL, stream=True, **self.said(text), **options)
+        call = self.resource.with_streaming_response.create(**self.asks(text) | {"stream": True} | options)
         async with opened(call) as response:
             return await each(response.iter_lines())
 
@@ -114,6 +154,12 @@ class ChatProgram(Program):
 
     def parsed(self, answer: Any) -> Any:
         return answer.choices[0].message.parsed
+
+    def reasoning(self, answer: Any) -> Any:
+        return answer.choices[0].message.reasoning_content
+
+    def cut(self, answer: Any) -> bool:
+        return bool(answer.choices[0].finish_reason == "length")
 
     def usage(self, answer: Any) -> tuple[int, int]:
         return answer.usage.prompt_tokens, answer.usage.completion_tokens
@@ -168,6 +214,12 @@ class ResponsesProgram(Program):
 
     def parsed(self, answer: Any) -> Any:
         return answer.output_parsed
+
+    def reasoning(self, answer: Any) -> Any:
+        return "".join(part.text for item in answer.output if item.type == "reasoning" for part in item.content)
+
+    def cut(self, answer: Any) -> bool:
+        return bool(answer.status == "incomplete")
 
     def usage(self, answer: Any) -> tuple[int, int]:
         return answer.usage.input_tokens, answer.usage.output_tokens

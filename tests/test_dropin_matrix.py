@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 import reference
 from doors import http
 from openai.lib.streaming.chat import ChatCompletionStreamState
-from programs import MODEL, PROGRAMS, City, Program, close, done, each, opened
+from programs import MODEL, PROGRAMS, City, Pieces, Program, close, copies, done, each, first, opened
 
 import allos
 from allos.failures import IncompleteReplyError
@@ -310,20 +310,12 @@ async def test_a_stream_left_early_closes_its_connection(place: Place) -> None:
     place.service.transport = watched.transport  # type: ignore[method-assign]
     program = place.program()
     async with opened(program.helper(QUESTION)) as stream:
-        await _first(stream)
+        await first(stream)
     assert watched.closed == 1
     stream = await program.create(QUESTION, stream=True)
-    await _first(stream)
+    await first(stream)
     await close(stream)
     assert watched.closed == 2
-
-
-async def _first(stream: Any) -> None:
-    if hasattr(stream, "__aiter__"):
-        async for _ in stream:
-            break
-    else:
-        next(iter(stream))
 
 
 class _Watched:
@@ -339,32 +331,16 @@ class _Watched:
 
     def _answer(self, request: Any) -> Any:
         response = self._service(request)
-        body = _Pieces(self, response.content.splitlines(keepends=True))
+        body = Pieces(response.content, self._count)
         return http.Response(response.status_code, headers={"content-type": "text/event-stream"}, stream=body)
 
-
-class _Pieces(http.SyncByteStream, http.AsyncByteStream):  # type: ignore[misc]  # of the SDK's own HTTP library
-    def __init__(self, owner: _Watched, pieces: list[bytes]) -> None:
-        self._owner, self._pieces = owner, pieces
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._pieces
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self._pieces:
-            yield piece
-
-    def close(self) -> None:
-        self._owner.closed += 1
-
-    async def aclose(self) -> None:
-        self._owner.closed += 1
+    def _count(self) -> None:
+        self.closed += 1
 
 
 async def test_copies_keep_the_road(place: Place) -> None:
-    first = place.client()
-    for client in (first.copy(), first.with_options(timeout=5), first.with_options(max_retries=0).copy(timeout=3)):
-        program = PROGRAMS[place.asked](client)
+    for copy in copies(place.client()):
+        program = PROGRAMS[place.asked](copy)
         assert program.text(await program.create(QUESTION)) == "Paris."
         assert OTHER[place.service.requests[-1].url.path] == place.spoken
 
