@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import openai
+import pytest
 from doors import http
 from pydantic import BaseModel
 
@@ -245,3 +246,17 @@ class ResponsesProgram(Program):
 
 
 PROGRAMS: dict[str, Any] = {"chat": ChatProgram, "responses": ResponsesProgram}
+
+
+def tool_runner(colour: str) -> Any:
+    """The SDK's own runner of tools, with one that knows the weather; it speaks Responses."""
+    module = pytest.importorskip("openai.lib.responses_tool_runner", reason="this SDK has no tool runner")
+    tool = ResponsesProgram.tool
+    if colour == "sync":
+        known = module.RegisteredFunction(tool, lambda arguments: f"rain in {arguments['city']}")
+        return module.ResponsesToolRunner(functions=[known])
+
+    async def weather(arguments: dict[str, Any]) -> str:
+        return f"rain in {arguments['city']}"
+
+    return module.AsyncResponsesToolRunner(functions=[module.AsyncRegisteredFunction(tool, weather)])

@@ -18,7 +18,7 @@ import pytest
 import reference
 import yaml
 from doors import http
-from programs import PROGRAMS, Pieces, close, copies, done, each, first, opened
+from programs import PROGRAMS, Pieces, close, copies, done, each, first, opened, tool_runner
 from test_dropin_matrix import ROADS
 from test_servers import City
 
@@ -226,6 +226,18 @@ async def test_helpers_read_the_arguments_of_tools(server: str, play: Played) ->
     async with opened(program.helper("?", tools=[program.tool])) as stream:
         await each(stream)
         assert [name for name, _ in program.calls(await program.final(stream))] == ["get_weather"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("server", SERVERS)
+async def test_the_sdks_own_tool_runner_runs_to_the_end(server: str, way: str, play: Played) -> None:
+    if play.asked == "chat":
+        pytest.skip("the SDK's runner speaks Responses")
+    if (server, way, play.spoken) == ("vllm", "stream", "responses"):
+        pytest.skip("vLLM streams `async` and `namespace` of a call as null, which the SDK's runner refuses")
+    program = play(server, f"tool-{way}", "tools", "include")  # which the runner says itself
+    running = tool_runner(play.colour).run(program.client, program.asks("?"), max_steps=3, stream=way == "stream")
+    assert "11" in program.text(await done(running))
 
 
 @pytest.mark.parametrize("server", ["llamacpp", "vllm"])

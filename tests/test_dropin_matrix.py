@@ -19,7 +19,7 @@ import pytest
 import reference
 from doors import http
 from openai.lib.streaming.chat import ChatCompletionStreamState
-from programs import MODEL, PROGRAMS, City, Pieces, Program, close, copies, done, each, first, opened
+from programs import MODEL, PROGRAMS, City, Pieces, Program, close, copies, done, each, first, opened, tool_runner
 
 import allos
 from allos.failures import IncompleteReplyError
@@ -215,28 +215,15 @@ async def test_a_tool_is_called_and_its_result_goes_back(place: Place) -> None:
 
 
 async def test_the_sdks_own_tool_runner_runs_to_the_end(place: Place) -> None:
-    runner = pytest.importorskip("openai.lib.responses_tool_runner", reason="this SDK has no tool runner")
     if place.asked == "chat":
         pytest.skip("the SDK's runner speaks Responses")
     for stream in (False, True):
-        response = await done(_runner(runner, place.colour).run(place.client(), _ASKED, max_steps=3, stream=stream))
+        response = await done(tool_runner(place.colour).run(place.client(), _ASKED, max_steps=3, stream=stream))
         assert response.output_text == "It is raining."
         assert list(answers.results(place.service.requests[-1]).values()) == ["rain in Paris"]
 
 
 _ASKED = {"model": MODEL, "input": [{"type": "message", "role": "user", "content": QUESTION}]}
-
-
-def _runner(module: Any, colour: str) -> Any:
-    tool = PROGRAMS["responses"].tool
-    if colour == "sync":
-        known = module.RegisteredFunction(tool, lambda arguments: f"rain in {arguments['city']}")
-        return module.ResponsesToolRunner(functions=[known])
-
-    async def weather(arguments: dict[str, Any]) -> str:
-        return f"rain in {arguments['city']}"
-
-    return module.AsyncResponsesToolRunner(functions=[module.AsyncRegisteredFunction(tool, weather)])
 
 
 async def test_a_raw_response_parses_to_the_same(program: Any) -> None:
