@@ -37,6 +37,7 @@ _SCHEMA = {
     "required": ["bird"],
     "additionalProperties": False,
 }
+_REFUSALS = (400, 422, 501)
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
 
 
@@ -103,6 +104,8 @@ class Probe:
         self._report = Report(target.model)
         self._thoughts: set[str] = set()
         self._there: dict[Wire, bool] = {}
+        self._has_called = False
+        self._forms_of_choice: dict[str, bool | None] = {}  # None: it did not show
         self._response_id: str | None = None
 
     checks: Final = (
@@ -273,7 +276,7 @@ class Probe:
     def _tools(self) -> tuple[bool | None, str]:
         answer = self._call("Use the tool look to look at Paris.", "auto")
         if not answer.ok:
-            if self._has("chat") and answer.status in (400, 422, 501):
+            if self._has("chat") and answer.status in _REFUSALS:
                 self._quirks["refuse"] = ["tools"]
             return False, answer.why_not()
         return self._called(answer, 1, "look")
@@ -282,18 +285,32 @@ class Probe:
         return self._called(self._call("Use the tool look for each place: Paris and Rome.", "auto"), 2, "look")
 
     def _forced_tool(self) -> tuple[bool | None, str]:
-        answer = self._call("Say hi.", {"type": "function", "function": {"name": "go"}})
-        good, said = self._called(answer, 1, "go")
-        if not good and self._has("chat"):
-            self._quirks["tool_choice"] = ["none", "auto", "required"]
-        return good, said
+        return self._forced("function", {"type": "function", "function": {"name": "go"}}, "go")
 
     def _required_tool(self) -> tuple[bool | None, str]:
-        good, said = self._called(self._call("Say hi.", "required"), 1, None)
-        if not good and self._has("chat"):
-            named = "tool_choice" not in self._quirks
-            self._quirks["tool_choice"] = ["none", "auto", *(["function"] if named else [])]
-        return good, said
+        found = self._forced("required", "required", None)
+        taken = [form for form, is_obeyed in self._forms_of_choice.items() if is_obeyed is not False]
+        if len(taken) < len(self._forms_of_choice):
+            self._quirks["tool_choice"] = ["none", "auto", *reversed(taken)]
+        return found
+
+    def _forced(self, form: str, choice: Any, name: str | None) -> tuple[bool | None, str]:
+        """Make the model call. Whether a server obeys shows only with a model that calls tools at all."""
+        answer = self._call("Say hi.", choice)
+        good, said = self._called(answer, 1, name)
+        said, is_shown = self._shown(answer, said)
+        self._forms_of_choice[form] = good if is_shown and self._has("chat") else None
+        return (good if is_shown or not answer.ok else None), said
+
+    def _shown(self, answer: _Answer, said: str) -> tuple[str, bool]:
+        """What was seen of a forced call, and whether that is the server's doing."""
+        if answer.reply is None:
+            return said, self._has_called or (answer.status in _REFUSALS and "refuse" not in self._quirks)
+        if answer.reply.tool_calls:
+            return said, True
+        if answer.reply.finish_reason == "length":
+            return f"{said} (cut before a call could follow)", False
+        return (said, True) if self._has_called else (f"{said} (this model has called no tool)", False)
 
     def _call(self, words: str, choice: Any) -> _Answer:
         tools = [_function("look"), _function("go")]
@@ -303,10 +320,11 @@ class Probe:
         if answer.reply is None:
             return False, answer.why_not()
         calls = answer.reply.tool_calls
+        self._has_called = self._has_called or bool(calls)
         if len(calls) < count:
-            return False, f"{len(calls)} calls" if calls else f"no call, but text: {_short(answer.text)}"
-        if name is not None and any(call.name != name for call in calls):
-            return False, f"called {calls[0].name!r} instead of {name!r}"
+            return False, f"only {len(calls)} call" if calls else f"no call, but text: {_short(answer.text)}"
+        if others := [call.name for call in calls if name not in (None, call.name)]:
+            return False, f"called {others[0]!r} instead of {name!r}"
         broken = [call.arguments for call in calls if not _is_object(call.arguments)]
         return not broken, "called" if not broken else f"arguments are no JSON: {_short(broken[0])}"
 
@@ -330,7 +348,7 @@ class Probe:
         picture = {"type": "image_url", "image_url": {"url": _PIXEL}}
         content = [{"type": "text", "text": "What is this?"}, picture]
         answer = self._post("chat", messages=[{"role": "user", "content": content}], max_tokens=16)
-        return answer.ok, "taken" if answer.ok else answer.why_not()
+        return answer.ok, "not refused" if answer.ok else answer.why_not()
 
     def _developer_role(self) -> tuple[bool | None, str]:
         good, said = self._takes(("developer", "Be brief."), ("user", "Say hi."))
@@ -376,10 +394,9 @@ class Probe:
         answer = self._post(
             "responses", input="Use the tool look to look at Paris.", tools=[tool], max_output_tokens=80, stream=False
         )
-        good, said = self._called(answer, 1, "look")
-        if not good:
-            self._native["tool_choice"] = ["auto"]
-        return good, said
+        if answer.status in _REFUSALS:
+            self._native["refuse"] = ["tools"]
+        return self._called(answer, 1, "look")
 
     def _responses_schema(self) -> tuple[bool | None, str]:
         if not self._has("responses"):

@@ -46,6 +46,8 @@ class Server:
         faults = {
             "stream_options": "stream_options" in body,
             "tools": "tools" in body,
+            "native tools": "tools" in body and wire == "responses",
+            "a named tool": isinstance(body.get("tool_choice"), dict),
             "json_schema": "json_schema" in str(body.get("response_format")),
             "images": "image_url" in str(said),
             "developer": "developer" in roles,
@@ -60,6 +62,8 @@ class Server:
         limit = next((body[name] for name in names if name in body and name not in self.lacks), None)
         if limit == 8:
             return http.Response(200, json=answers.cut(wire, "1 2 3"))
+        if "talk" in self.lacks and body.get("tool_choice") == "required":
+            return http.Response(200, json=answers.cut(wire, "Hi! How"))
         if "tools" in body and not self._is_ignored(body):
             return http.Response(200, json=answers.calls(wire, *self._calls(body, wire)))
         text = "It was heron." if "previous_response_id" in body else "Hi!"
@@ -72,7 +76,8 @@ class Server:
         return answers.answer(request, text)
 
     def _is_ignored(self, body: dict[str, Any]) -> bool:
-        return "forced" in self.lacks and body.get("tool_choice") not in (None, "auto")
+        is_forced = body.get("tool_choice") not in (None, "auto")
+        return "calls" in self.lacks or (is_forced and "forced" in self.lacks)
 
     def _calls(self, body: dict[str, Any], wire: str) -> list[tuple[str, str, str]]:
         choice = body.get("tool_choice")
@@ -120,6 +125,9 @@ def test_a_server_without_a_fault_has_a_row_without_quirks():
         ("two systems", "two system messages", {"quirks": {"system_messages": "one"}}),
         ("json_schema", "schema", {"quirks": {"response_format": ["json_object"]}}),
         ("forced", "forced tool", {"quirks": {"tool_choice": ["none", "auto"]}}),
+        ("a named tool", "forced tool", {"quirks": {"tool_choice": ["none", "auto", "required"]}}),
+        ("tools", "tools", {"quirks": {"refuse": ["tools"]}}),
+        ("native tools", "responses tools", {"quirks": {"responses": {"refuse": ["tools"]}}}),
         ("think", "reasoning", {"quirks": {"think_tags": True}}),
         ("whole", "responses", {"quirks": {"responses": {"whole_defaults": {"stream": False}}}}),
         ("images", "images", {}),
@@ -132,6 +140,34 @@ def test_a_fault_is_seen_and_becomes_a_key_of_the_row(lacks, check, row):
     assert said
     for key, value in row.items():
         assert _within(value, report.row[key]), report.row
+
+
+@pytest.mark.parametrize("lacks", [("calls",), ("calls", "a named tool"), ("tools",)])
+def test_a_model_that_calls_nothing_says_nothing_of_what_the_server_obeys(lacks):
+    report, found = probed(Server(*lacks))
+    quirks = report.row.get("quirks", {})
+    assert "tool_choice" not in quirks.get("responses", {})
+    assert quirks.get("tool_choice") == (["none", "auto", "required"] if "a named tool" in lacks else None)
+    if lacks == ("calls",):
+        assert found["tools"] == (False, "no call, but text: Hi!")
+        for check in ("forced tool", "required tool"):
+            assert found[check] == (None, "no call, but text: Hi! (this model has called no tool)")
+
+
+def test_a_model_that_talks_until_it_is_cut_says_nothing_of_what_the_server_obeys():
+    report, found = probed(Server("talk"))
+    assert found["required tool"] == (None, "no call, but text: Hi! How (cut before a call could follow)")
+    assert "quirks" not in report.row
+
+
+def test_a_wrong_call_is_named():
+    class Mixed(Server):
+        def _calls(self, body: dict[str, Any], wire: str) -> list[tuple[str, str, str]]:
+            (id, name, arguments), *more = super()._calls(body, wire)
+            return [(id, name, arguments), *((id, "go", arguments) for id, _, arguments in more)]
+
+    _, found = probed(Mixed())
+    assert found["parallel tools"] == (False, "called 'go' instead of 'look'")
 
 
 def _within(part: Any, whole: Any) -> bool:
