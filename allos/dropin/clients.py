@@ -11,6 +11,7 @@ from typing import Any, Self
 import openai
 
 from allos.dropin.answers import answered_here, as_page, faulty, remade, whole
+from allos.dropin.connections import AsyncOwnConnections, OwnConnections
 from allos.dropin.flow import AsyncFlow, SyncFlow
 from allos.dropin.route import Route, refusal_in
 from allos.dropin.shared import Shared, placed_anew
@@ -22,7 +23,7 @@ from allos.transport import transport_errors
 __all__ = ["AsyncOpenAI", "OpenAI"]
 
 
-class OpenAI(Shared, WithinOrigin, openai.OpenAI):
+class OpenAI(Shared, OwnConnections, WithinOrigin, openai.OpenAI):
     """The official client, on any endpoint.
 
     `OpenAI("groq")` or `ALLOS_PROVIDER=groq` sends every call to that endpoint; with neither it goes where
@@ -131,7 +132,7 @@ class OpenAI(Shared, WithinOrigin, openai.OpenAI):
         return remade(response, call, stream=flow)
 
 
-class AsyncOpenAI(Shared, AsyncWithinOrigin, openai.AsyncOpenAI):
+class AsyncOpenAI(Shared, AsyncOwnConnections, AsyncWithinOrigin, openai.AsyncOpenAI):
     """`OpenAI` for asynchronous programs: `openai.AsyncOpenAI` on any endpoint."""
 
     def __init__(
