@@ -34,7 +34,8 @@ class LocalServer:
     path: Path
 
 
-_running: dict[Path, tuple[LocalServer, Any]] = {}
+# By the row too: an own path to the same file gets no template and no advised sampling, its name gets both.
+_running: dict[tuple[Path, str | None], tuple[LocalServer, Any]] = {}
 _engines: list[Any] = []  # all that were made, so that none is let go but by `_stop`
 _lock = threading.Lock()
 
@@ -46,12 +47,13 @@ def start(model: str | os.PathLike[str] | None = None) -> LocalServer:
     Raises `ConfigurationError` where the engine or the weights are missing, with the command that gets them.
     """
     path, row = locate(model)
+    key = (path, row.name if row else None)
     with _lock:
-        if path not in _running:
+        if key not in _running:
             if not _engines:
                 atexit.register(_stop)
-            _running[path] = _launch(path, row)
-        return _running[path][0]
+            _running[key] = _launch(path, row)
+        return _running[key][0]
 
 
 def _launch(path: Path, row: Model | None) -> tuple[LocalServer, Any]:

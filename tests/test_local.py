@@ -140,7 +140,20 @@ def test_it_is_started_once_and_shared_by_all_threads(small: Path, monkeypatch: 
         servers = list(threads.map(start, range(8)))
     assert len(launched) == 1
     assert all(server is servers[0] for server in servers)
-    assert local.start(small) is servers[0], "the same file by its path is the same model"
+    assert local.start(weights.DEFAULT) is servers[0], "the default by its name is the same model"
+
+
+def test_a_known_model_keeps_its_settings_when_its_file_was_started_before(
+    any_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, row = Path(any_model).resolve(), weights.find(None)
+    monkeypatch.setattr(local, "_running", {})
+    monkeypatch.setattr(local, "_launch", lambda path, row: (local.LocalServer("", "", row and row.name, path), None))
+    monkeypatch.setattr(local, "locate", lambda model: (file, row if model == row.name else None))
+    monkeypatch.setattr("atexit.register", lambda _: None)
+    assert local.start(any_model).model is None
+    assert local.start(row.name).model == row.name
+    assert local.start(any_model) is local.start(any_model)
 
 
 @pytest.mark.live
