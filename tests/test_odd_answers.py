@@ -266,3 +266,49 @@ def test_an_event_that_says_nothing_is_passed_over_or_the_sdks_error(
             assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == "ab"
     except openai.APIError:
         pass
+
+
+# Whole Responses: what is missing is added, and nothing that came is lost.
+
+
+def responded(body: dict[str, Any]) -> Any:
+    transport = http.MockTransport(lambda request: http.Response(200, json=body))
+    http_client = openai.DefaultHttpxClient(transport=transport)
+    made = {"base_url": "http://mock.test/v1", "api_key": "sk-mock", "max_retries": 0, "http_client": http_client}
+    with OpenAI("chat_completions", wire="responses", **made) as client:
+        return client.responses.create(model="m", input="hi")
+
+
+MESSAGE = {
+    "type": "message",
+    "role": "assistant",
+    "phase": "final_answer",
+    "agent": {"agent_name": "scout"},
+    "content": [{"type": "output_text", "text": "Paris.", "note": 1}],
+}
+THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": ""}]}
+CALL = {"type": "function_call", "id": "", "call_id": "call_1", "name": "look", "arguments": "{}"}
+
+
+def test_a_response_that_lacks_fields_gets_them_and_loses_none() -> None:
+    response = responded({"id": "resp_1", "output": [THOUGHT, MESSAGE, CALL], "novelty": [1], "usage": None})
+    assert (response.object, response.status, response.tools) == ("response", "completed", [])
+    assert response.output_text == "Paris."
+    thought, message, call = (item.to_dict() for item in response.output)
+    assert (thought, call) == (THOUGHT, CALL)
+    assert message.pop("id").startswith("msg_")
+    assert message == MESSAGE
+    assert response.to_dict()["novelty"] == [1]
+
+
+def test_an_item_in_a_form_that_the_sdk_can_not_read_is_written_anew() -> None:
+    response = responded({"id": "resp_1", "output": [MESSAGE | {"content": "Paris."}]})
+    assert response.output_text == "Paris."
+
+
+def test_what_has_the_wrong_type_is_replaced() -> None:
+    response = responded({"id": 7, "created_at": "now", "tools": None, "output": [MESSAGE | {"id": "msg_1"}]})
+    assert isinstance(response.id, str)
+    assert isinstance(response.created_at, (int, float))
+    assert response.tools == []
+    assert response.output[0].id == "msg_1"

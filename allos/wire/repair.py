@@ -35,6 +35,7 @@ _RESPONSE: Mapping[str, Any] = {
     "output": list,
     "tools": list,
 }
+_NAMED = {"message": "msg", "reasoning": "rs"}  # items that must have an id, and what theirs begin with
 _REQUIRED = ("parallel_tool_calls", "tool_choice", "error", "incomplete_details", "status")
 
 
@@ -57,7 +58,7 @@ def repaired(wire: Wire, data: Any, reply: Reply) -> dict[str, Any] | None:
     if isinstance(data, Mapping) and (_is_completion(data) if wire == "chat" else _is_response(data)):
         return None
     if wire == "responses":
-        return responses.dump_reply(dated(reply))
+        return _filled(data, responses.dump_reply(dated(reply)))
     made = chat.dump_reply(dated(reply))
     if not isinstance(data, Mapping):
         return made
@@ -75,8 +76,35 @@ def _is_response(data: Mapping[str, Any]) -> bool:
     return (
         all(isinstance(data.get(name), kind) for name, kind in _RESPONSE.items())
         and all(name in data for name in _REQUIRED)
-        and all(isinstance(item, Mapping) and item.get("type") and item.get("id") for item in data["output"])
+        and all(_is_item(item) and _is_named(item) for item in data["output"])
     )
+
+
+def _is_item(item: Any) -> bool:
+    """Whether the SDK can read an item of the output."""
+    if not isinstance(item, Mapping) or not isinstance(item.get("type"), str):
+        return False
+    if item["type"] != "message" or item.get("content") is None:
+        return True
+    parts = item["content"]
+    return isinstance(parts, list) and all(isinstance(part, Mapping) and part.get("type") for part in parts)
+
+
+def _is_named(item: Mapping[str, Any]) -> bool:
+    return item["type"] not in _NAMED or isinstance(item.get("id"), str)
+
+
+def _filled(data: Any, made: dict[str, Any]) -> dict[str, Any]:
+    """The server's own Response with what it lacks, or says in a form that the SDK can't read, from `made`."""
+    if not isinstance(data, Mapping):
+        return made
+    said = {name: value for name, value in data.items() if isinstance(value, _RESPONSE.get(name, object))}
+    output = data.get("output")
+    if isinstance(output, list) and all(map(_is_item, output)):
+        made["output"] = [
+            item if _is_named(item) else {**item, "id": responses.fresh_id(_NAMED[item["type"]])} for item in output
+        ]
+    return {**made, **said, "output": made["output"]}
 
 
 def _is_completion(data: Mapping[str, Any]) -> bool:

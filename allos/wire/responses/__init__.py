@@ -7,6 +7,7 @@ Readers take what careless servers leave out; writers set every field that the r
 
 from allos.wire.responses.decode import Decoder
 from allos.wire.responses.encode import TAIL, Encoder, frame
+from allos.wire.responses.items import fresh_id
 from allos.wire.responses.reply import dump_reply, load_reply
 from allos.wire.responses.request import dump_request, load_request
 from allos.wire.responses.steady import Steady
@@ -19,6 +20,7 @@ __all__ = [
     "dump_reply",
     "dump_request",
     "frame",
+    "fresh_id",
     "load_reply",
     "load_request",
 ]
