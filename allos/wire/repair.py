@@ -94,16 +94,21 @@ def _is_named(item: Mapping[str, Any]) -> bool:
     return item["type"] not in _NAMED or isinstance(item.get("id"), str)
 
 
+def _with_id(item: dict[str, Any]) -> dict[str, Any]:
+    return item if _is_named(item) else {**item, "id": responses.fresh_id(_NAMED[item["type"]])}
+
+
 def _filled(data: Any, made: dict[str, Any]) -> dict[str, Any]:
-    """The server's own Response with what it lacks, or says in a form that the SDK can't read, from `made`."""
+    """The server's own Response with what it lacks, or says in a form that the SDK can't read, from `made`.
+
+    Of its items only nulls are left out: they say nothing, and the SDK's tool runner takes them for claims.
+    """
     if not isinstance(data, Mapping):
         return made
     said = {name: value for name, value in data.items() if isinstance(value, _RESPONSE.get(name, object))}
     output = data.get("output")
     if isinstance(output, list) and all(map(_is_item, output)):
-        made["output"] = [
-            item if _is_named(item) else {**item, "id": responses.fresh_id(_NAMED[item["type"]])} for item in output
-        ]
+        made["output"] = [_with_id({name: said for name, said in item.items() if said is not None}) for item in output]
     return {**made, **said, "output": made["output"]}
 
 

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import openai
 from doors_under_fire import KEY, CommandFailed, Outcome, Run, watched
-from raw_server import RawServer
+from raw_server import RawServer, quick_resolver
 from scenario import Fails, Right, Scenario
 
 from allos.errors import AllosError, ConfigurationError
@@ -40,7 +40,11 @@ class Verdict:
 
 def tried(scenario: Scenario, wire: str, way: str, run: Run) -> tuple[Outcome, int]:
     """What a door shows of a scenario, and how many requests for an answer it took."""
-    with RawServer(scenario.scripts(wire, way), tls=scenario.tls) as server, patch.dict(os.environ, scenario.environ):
+    with (
+        RawServer(scenario.scripts(wire, way), tls=scenario.tls) as server,
+        patch.dict(os.environ, scenario.environ),
+        quick_resolver(),
+    ):
         outcome = watched(run, scenario.place(server.url()), wire, scenario.options)
         return outcome, sum(seen.line.startswith("POST") for seen in server.seen)
 

@@ -29,7 +29,7 @@ def _unreached() -> list[Scenario]:
     http, port = "http://127.0.0.1", dead_port()
     return [
         case("refused", f"127.0.0.1:{port}", "refused", "server running", place=lambda url: f"{http}:{port}/v1"),
-        case("unknown host", "nowhere.invalid", "unknown", place=nowhere, options={"timeout": 9.0}),
+        case("unknown host", "nowhere.invalid", "unknown", place=nowhere),
         case("https to http", "127.0.0.1", "TLS", "http://", place=with_tls),
         case("http to https", "127.0.0.1", "https://", tls=server_tls()),
         case(

@@ -8,12 +8,26 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterable, Sequence
+import unittest.mock
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import trustme
 
-__all__ = ["HOLD", "RESET", "Forever", "RawServer", "Seen", "Step", "Trickle", "chunked", "dead_port", "server_tls"]
+__all__ = [
+    "HOLD",
+    "RESET",
+    "Forever",
+    "RawServer",
+    "Seen",
+    "Step",
+    "Trickle",
+    "chunked",
+    "dead_port",
+    "quick_resolver",
+    "server_tls",
+]
 
 
 @dataclass(frozen=True)
@@ -162,6 +176,21 @@ def dead_port() -> int:
 
 
 _taken = socket.socket()
+
+
+@contextlib.contextmanager
+def quick_resolver() -> Iterator[None]:
+    """The name service says at once that a host below `.invalid` is not known; the real one may take its time."""
+    resolve = socket.getaddrinfo
+
+    def quickly(host: Any, *more: Any, **named: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        if name.rstrip(".").endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return resolve(host, *more, **named)
+
+    with unittest.mock.patch.object(socket, "getaddrinfo", quickly):
+        yield
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,8 +16,10 @@ from unittest.mock import patch
 
 import openai
 from doors_under_fire import KEY, Run, bare, doors
+from hunt import hunted
 from judge import judged, tried
 from raw_server import RawServer
+from recorded import ROOT
 from scenario import Right, Scenario, problem, refused
 from scenarios import SCENARIOS
 
@@ -35,6 +38,14 @@ The rows N2 to N4 ask for mending that the SDK does not promise."""
 DOOR = ["door, API of the server", "tried", "right", "helpful", "silently wrong", "never ended", "foreign exception"]
 ROW = ["id", "Allos: tried", "right and helpful", "bare SDK: tried", "right", "helpful"]
 STORM = "{calls} calls to a service that always answers 503, twenty at a time or all at once:"
+SECRETS = """\
+{doors} doors, {outcomes} outcomes of a call each, with a marked key that the server says back wherever it can: \
+{searched:,} bytes of logs at DEBUG, output, messages, tracebacks with local variables, and files were searched.
+Secrets found: {found}.
+What the server itself sent, `error.body` and `error.response`, was not: see [the limits](security.md)."""
+LONG_RUN = """\
+{calls:,} whole answers and {left_streams:,} streams left early, through every door, in {seconds} s (`make soak`): \
+the memory grew by {memory_growth:,} bytes, the open descriptors by {descriptor_growth}."""
 CALLS, CALLERS = 200, 20
 
 
@@ -162,5 +173,11 @@ def generated() -> list[str]:
         by_row.append([row, tally.tried, tally.share(tally.helpful), *there])
     made = [BEGIN, "", "## Figures", "", INTRODUCTION.format(**counts), "", *_table(DOOR, by_door)]
     made += ["", "### By row", "", *_table(ROW, by_row)]
+    hunt = hunted()
+    said = {"doors": hunt.doors, "outcomes": hunt.outcomes, "found": len(hunt.found)}
+    secrets = SECRETS.format(**said, searched=sum(hunt.searched.values()))
+    made += ["", "### Secrets", "", secrets]
+    soak = json.loads((ROOT / "docs" / "soak.json").read_text("utf-8"))
+    made += ["", "### A long run", "", LONG_RUN.format(**soak)]
     made += ["", "### A storm", "", STORM.format(calls=CALLS), "", *_table(["client", "requests a call"], storms), ""]
     return made

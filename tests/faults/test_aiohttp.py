@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 import pytest
-from raw_server import HOLD, RawServer, dead_port
+from raw_server import HOLD, RawServer, dead_port, quick_resolver
 from scenario import KEPT, TEXT, events, good, head, lines, until_third
 
 import allos
@@ -69,7 +69,7 @@ async def test_a_stream_that_breaks_or_falls_silent_keeps_its_text(door, wire, r
     ids=["refused", "unknown host"],
 )
 async def test_a_connection_that_fails_is_no_timeout(door, url, words):
-    with pytest.raises(openai.APIConnectionError, match=words) as caught:
+    with quick_resolver(), pytest.raises(openai.APIConnectionError, match=words) as caught:
         await answered(door, url, "chat")
     assert not isinstance(caught.value, openai.APITimeoutError)
 
