@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -75,17 +75,17 @@ async def test_pydantic_ai_gives_an_object(pydantic_ai_model: Any) -> None:
 
 
 @pytest.fixture(params=[True, False], ids=["responses", "chat"])
-def langchain(request: pytest.FixtureRequest, server: ChatOnly) -> Any:
+def langchain(request: pytest.FixtureRequest, server: ChatOnly) -> Iterator[Any]:
     package = pytest.importorskip("langchain_openai", reason="`make test-ecosystem` installs langchain-openai")
-    client = allos.OpenAI("chat_completions", base_url=server.url)
     other = allos.AsyncOpenAI("chat_completions", base_url=server.url)
-    clients = {
-        "root_client": client,
-        "client": client.chat.completions,
-        "root_async_client": other,
-        "async_client": other.chat.completions,
-    }
-    return package.ChatOpenAI(model="obvious", use_responses_api=request.param, **clients)
+    with allos.OpenAI("chat_completions", base_url=server.url) as client:
+        clients = {
+            "root_client": client,
+            "client": client.chat.completions,
+            "root_async_client": other,
+            "async_client": other.chat.completions,
+        }
+        yield package.ChatOpenAI(model="obvious", use_responses_api=request.param, **clients)
 
 
 def test_langchain_answers_and_streams(server: ChatOnly, langchain: Any) -> None:

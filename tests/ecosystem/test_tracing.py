@@ -32,9 +32,9 @@ def spans(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def test_both_apis_leave_spans_with_model_and_tokens(server: ChatOnly, spans: Any) -> None:
-    client = allos.OpenAI("chat_completions", base_url=server.url)
-    client.chat.completions.create(model="obvious", messages=[{"role": "user", "content": "Hello"}])
-    client.responses.create(model="obvious", input="Hello")
+    with allos.OpenAI("chat_completions", base_url=server.url) as client:
+        client.chat.completions.create(model="obvious", messages=[{"role": "user", "content": "Hello"}])
+        client.responses.create(model="obvious", input="Hello")
     assert server.paths == {"/v1/chat/completions"}
     seen = spans()
     assert len(seen) == 2
