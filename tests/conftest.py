@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -29,6 +30,8 @@ hypothesis.settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # else our children would ignore it too
     config.addinivalue_line("markers", "cassette: replays exchanges with a real server; `make record` records them")
     config.addinivalue_line("markers", "fault(row): holds a row of docs/reliability.md, as the fault bench does others")
     config.addinivalue_line("markers", "live: needs a real server or the embedded engine, else it is skipped")
