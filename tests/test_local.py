@@ -203,7 +203,8 @@ warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of for
 from allos import Client, local
 mine = local.start()
 child = os.fork()
-answer = Client("local").chat({QUESTION!r}, temperature=0, max_tokens=30).text
+with Client("local") as client:
+    answer = client.chat({QUESTION!r}, temperature=0, max_tokens=30).text
 if child == 0:
     os._exit(0 if "Paris" in answer and local.start().base_url != mine.base_url else 1)
 print(answer, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), local.start() == mine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,7 @@ class SyncFlow(_Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base co
     def __init__(self, call: Call, response: Any) -> None:
         super().__init__(call, response)
         self._pieces = self._run()
+        self._close = weakref.finalize(self, response.close)  # at the program's end too
 
     def begin(self, *, until_it_says_something: bool = False) -> None:
         """Read until there is something for the program: what fails before that may be asked again or elsewhere."""
@@ -117,7 +119,7 @@ class SyncFlow(_Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base co
 
     def close(self) -> None:
         """Close the connection."""
-        self._response.close()
+        self._close()
 
 
 class AsyncFlow(_Flow, HTTP.AsyncByteStream):  # type: ignore[misc]  # as above
