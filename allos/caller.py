@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,10 +17,10 @@ from pydantic import SecretStr
 
 from allos import keys, settings
 from allos.adapters import ADAPTERS, Adapter, no_key, timeouts
-from allos.deadline import Deadline, within
+from allos.deadline import Deadline, Patience, within
 from allos.errors import BadData, Unsupported, UnsupportedWarning, WireError
-from allos.failures import from_break, from_status, from_transport, from_wire, out_of_time, too_quiet
-from allos.fallback import Journey, circuits, named
+from allos.failures import from_break, from_status, from_transport, from_wire, out_of_time, too_quiet, worded
+from allos.fallback import NAMES_A_HISTORY, Journey, circuits, named
 from allos.messages import Delta, MessageLike, Note, Reply, Request
 from allos.retry import Attempt, Policy, budget_for
 from allos.settings import Target
@@ -32,7 +31,6 @@ from allos.wire.answer import Answer, read_json, read_whole
 __all__ = ["Call", "Caller", "Reading"]
 
 _PACKAGE = str(Path(__file__).parent)
-_QUIET_READ_TIMEOUTS = 5  # how many read timeouts a stream may pass with comments only
 
 
 class Caller:
@@ -204,7 +202,7 @@ class Call(Generic[Client_]):
     """
 
     def __init__(self, client: Client_, talk: Talk, request: Request) -> None:
-        may_move = not _KEPT_BY_THE_SERVICE & request.extra.keys()
+        may_move = not NAMES_A_HISTORY & request.extra.keys()
         self._clients: tuple[Client_, ...] = client.places if may_move else (client,)
         names = [named(client.target) for client in self._clients]
         self._journey = Journey(names, client._ways[: len(names)], start=talk.place if may_move else 0)
@@ -243,10 +241,6 @@ class Call(Generic[Client_]):
         return self._journey.explained(error)
 
 
-# Fields by which a request names what a service has kept of the conversation.
-_KEPT_BY_THE_SERVICE = frozenset({"previous_response_id", "conversation"})
-
-
 class Reading:
     """One streamed answer: `feed` it bytes until `ended`; whatever goes wrong is raised as the SDK's error."""
 
@@ -256,7 +250,7 @@ class Reading:
         think_tags = target.endpoint.dialect.think_tags
         self._answer = Answer(target.speaks, think_tags=think_tags, choices=body.get("n"))
         self._deadline = deadline
-        self._patience = _Patience(target)
+        self._patience = Patience(target.timeout)
 
     @property
     def ended(self) -> bool:
@@ -280,7 +274,7 @@ class Reading:
             found = answer.end() if chunk is None else answer.feed(chunk)
         except WireError as error:
             raise from_wire(error, self._target, self.response, answer.so_far()) from None
-        if self._patience.is_over(answer):
+        if self._patience.is_over(answer.events):
             raise too_quiet(self._target, answer.so_far(), self.response)
         return found
 
@@ -289,20 +283,6 @@ class Reading:
         if self._deadline.is_over and self._deadline.seconds is not None:
             return out_of_time(self._target, self._deadline.seconds, self._answer.so_far(), self.response.request)
         return from_break(error, self._target, self._answer.so_far(), self.response)
-
-
-class _Patience:
-    """Ends a stream that sends only comments: they prove life for a while, not for ever."""
-
-    def __init__(self, target: Target) -> None:
-        self._limit = _QUIET_READ_TIMEOUTS * (target.timeout if target.timeout is not None else 600.0)
-        self._events = 0
-        self._since = time.monotonic()
-
-    def is_over(self, answer: Answer) -> bool:
-        if answer.events != self._events:
-            self._events, self._since = answer.events, time.monotonic()
-        return time.monotonic() - self._since > self._limit
 
 
 def says_something(delta: Delta) -> bool:
@@ -327,9 +307,7 @@ def naming(error: openai.APIStatusError, names: Sequence[str]) -> openai.APIStat
     asked = error.message.partition("\n")[0]
     near = [name for name in names if name in asked] or difflib.get_close_matches(asked, names, 3, 0.1)
     listed = ", ".join([*near, *(name for name in names if name not in near)][:8])
-    error.message = f"{asked}\nIt has: {listed}{', …' if len(names) > 8 else ''}."
-    error.args = (error.message,)
-    return error
+    return worded(error, f"{asked}\nIt has: {listed}{', …' if len(names) > 8 else ''}.")
 
 
 def _outside() -> int:

@@ -23,8 +23,9 @@ from typing import Any, Self
 from allos.errors import ConfigurationError
 from allos.transport import library_of
 
-__all__ = ["AsyncPunctual", "Deadline", "Punctual", "within"]
+__all__ = ["AsyncPunctual", "Deadline", "Patience", "Punctual", "within"]
 
+_QUIET_READ_TIMEOUTS = 5  # how many read timeouts a stream may pass with comments only
 _SHORTEST = 0.001  # seconds: what is left of a call is no timeout of zero, which would mean "don't wait at all"
 
 
@@ -258,3 +259,21 @@ class _AsyncBytes:
     async def aclose(self) -> None:
         """Give the connection back."""
         await self._bytes.aclose()
+
+
+class Patience:
+    """Ends a stream that sends only comments: they prove life for a while, not for ever.
+
+    `timeout` is how long its reader waits for the next bytes, in seconds; 600 where that is None, as in the SDK.
+    """
+
+    def __init__(self, timeout: float | None) -> None:
+        self._limit = _QUIET_READ_TIMEOUTS * (600.0 if timeout is None else timeout)
+        self._events, self._since = 0, time.monotonic()
+
+    def is_over(self, events: int) -> bool:
+        """Whether too much time has passed since there were more `events` than the time before."""
+        now = time.monotonic()
+        if events != self._events:
+            self._events, self._since = events, now
+        return now - self._since > self._limit

@@ -13,7 +13,7 @@ import ssl
 import urllib.request
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 import openai
 
@@ -32,7 +32,10 @@ __all__ = [
     "from_wire",
     "out_of_time",
     "too_quiet",
+    "worded",
 ]
+
+Error = TypeVar("Error", bound=openai.APIError)
 
 _CONTEXT = re.compile(
     r"context.{0,12}(length|window|size)|maximum context|max(imum)?[ _]prompt|too many (input )?tokens|"
@@ -182,11 +185,7 @@ def from_transport(error: Exception, target: Target, request: Any = None) -> ope
     causes = list(_chain(error))
     name = _service(target)
     if isinstance(error, (openai.APITimeoutError, *timeout_errors())) and not any(map(_is_failure, causes)):
-        made = openai.APITimeoutError(request=request)
-        text = _unanswered(name, _plain(url), causes)
-        made.message = text
-        made.args = (text,)
-        return made
+        return worded(openai.APITimeoutError(request=request), _unanswered(name, _plain(url), causes))
     reason, fix = _kind(causes, url)
     return openai.APIConnectionError(
         message=f"{name} can't be reached at {_plain(url)}: {reason}.\n{fix}", request=request
@@ -227,40 +226,47 @@ def from_break(error: Exception, target: Target, came: Reply, response: Any) -> 
         )
         return IncompleteReplyError(said, response.request, reply=came)
     if came.text:
-        failure.message = (
+        worded(
+            failure,
             f"{name} fell silent in mid-answer at {place}; {came_yet} of text had come.\n"
-            f"Is it slow, or the network gone? `{argument('timeout')}` sets the seconds to wait for the next bytes."
+            f"Is it slow, or the network gone? `{argument('timeout')}` sets the seconds to wait for the next bytes.",
         )
-        failure.args = (failure.message,)
     failure.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError
     return failure
 
 
 def too_quiet(target: Target, came: Reply, response: Any) -> openai.APITimeoutError:
     """A stream that sends comments and nothing else: they prove life for a while, not for ever."""
-    failure = openai.APITimeoutError(request=response.request)
-    failure.message = (
+    text = (
         f"{_service(target)} sent only comments and no event for too long, at {_plain(str(response.request.url))}.\n"
         f"It may be overloaded: try again later, or set a longer `{argument('timeout')}` for a slow model."
     )
-    failure.args = (failure.message,)
-    failure.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError
-    return failure
+    return _timed_out(response.request, text, came)
 
 
 def out_of_time(target: Target, seconds: float, came: Reply, request: Any = None) -> openai.APITimeoutError:
     """The whole call took longer than its deadline allows; `came` is what had come of the answer."""
-    failure = openai.APITimeoutError(request=request)
     place = _plain(str(request.url) if request is not None else target.base_url or "")
-    text = f"; {len(came.text)} characters of text had come" if came.text else ""
+    had = f"; {len(came.text)} characters of text had come" if came.text else ""
     done = "finished its answer" if came.text else "answered"
-    failure.message = (
-        f"{_service(target)} had not {done} when the {seconds:g} s for the whole call were over{_at(place)}{text}.\n"
+    text = (
+        f"{_service(target)} had not {done} when the {seconds:g} s for the whole call were over{_at(place)}{had}.\n"
         f"Is it slow? `{argument('deadline')}` sets the seconds for a call with all its tries and waits."
     )
-    failure.args = (failure.message,)
+    return _timed_out(request, text, came)
+
+
+def _timed_out(request: Any, text: str, came: Reply) -> openai.APITimeoutError:
+    failure = worded(openai.APITimeoutError(request=request), text)
     failure.reply = came  # type: ignore[attr-defined]  # as on IncompleteReplyError
     return failure
+
+
+def worded(error: Error, text: str) -> Error:
+    """The same error, with that text."""
+    error.message = text
+    error.args = (text,)
+    return error
 
 
 def _at(place: str) -> str:
@@ -350,8 +356,7 @@ def _from_fault(error: ServerFault, text: str, target: Target, response: Any, ca
         made.status_code = error.status
     fault = dig(error.body)
     if isinstance(made, openai.APIStatusError) and (hint := _next_step(made, fault, target)):
-        made.message = f"{text}\n{hint}"[:499]
-        made.args = (made.message,)
+        worded(made, f"{text}\n{hint}"[:499])
     made.code = made.code or fault.code
     made.type = made.type or fault.type
     if came is not None:

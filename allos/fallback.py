@@ -14,14 +14,16 @@ import openai
 import tenacity
 
 from allos.deadline import Deadline
-from allos.failures import IncompleteReplyError, is_quota
+from allos.failures import IncompleteReplyError, is_quota, worded
 from allos.messages import Note
 from allos.retry import Policy, failure, retry_after
 from allos.settings import Target
 
-__all__ = ["MOST_REQUESTS", "Circuit", "Journey", "circuits", "moves", "named"]
+__all__ = ["MOST_REQUESTS", "NAMES_A_HISTORY", "Circuit", "Journey", "circuits", "moves", "named"]
 
 MOST_REQUESTS = 3  # of one call by default, wherever they go
+# The fields by which a request names what a service has kept of the conversation, instead of holding it.
+NAMES_A_HISTORY = frozenset({"previous_response_id", "conversation"})
 _FAILURES = 3  # so many calls in a row must fail before a place is left alone
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 300.0
 
@@ -155,8 +157,7 @@ class Journey:
         """The last error, and which places were asked before."""
         if self.told:
             before = "; ".join(told[:160] for told in self.told)
-            error.message = f"{error.message[:330]}\nBefore it: {before}"[:499]
-            error.args = (error.message,)
+            worded(error, f"{error.message[:330]}\nBefore it: {before}"[:499])
         return error
 
     def retrying(self, policies: Sequence[Policy], deadline: Deadline) -> dict[str, Any]:

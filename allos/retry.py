@@ -16,7 +16,7 @@ import openai
 import tenacity
 
 from allos.deadline import Deadline
-from allos.failures import IncompleteReplyError, is_quota
+from allos.failures import IncompleteReplyError, is_quota, worded
 
 __all__ = ["Attempt", "Budget", "Policy", "budget_for", "failure", "retry_after"]
 
@@ -178,8 +178,8 @@ def failure(state: tenacity.RetryCallState) -> BaseException | None:
 
 def _say_no_time(error: BaseException | None, wait: float, deadline: Deadline) -> None:
     if isinstance(error, openai.APIError):
-        error.message = (
+        worded(
+            error,
             f"{error.message[:380]}\nNot tried again: a wait of {wait:.1f} s would pass the deadline, "
-            f"as {deadline.left:.1f} of {deadline.seconds:g} s are left."
+            f"as {deadline.left:.1f} of {deadline.seconds:g} s are left.",
         )
-        error.args = (error.message,)

@@ -16,9 +16,9 @@ from allos.wire.responses import frame
 if TYPE_CHECKING:
     from allos.dropin.route import Call
 
-__all__ = ["NOT_COPIED", "answered_here", "as_page", "faulty", "remade", "whole"]
+__all__ = ["answered_here", "as_page", "faulty", "like", "remade", "whole"]
 
-NOT_COPIED = {"content-length", "content-encoding", "transfer-encoding", "content-type"}  # headers about the bytes
+_NOT_COPIED = {"content-length", "content-encoding", "transfer-encoding", "content-type"}  # headers about the bytes
 
 
 def as_page(response: Any) -> Any:
@@ -27,15 +27,26 @@ def as_page(response: Any) -> Any:
     is_list = request.method == "GET" and request.url.path.rstrip("/").endswith("/models") and response.is_closed
     if not is_list or not response.content.lstrip().startswith(b"["):
         return response
-    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in NOT_COPIED]
+    return like(response, content=b'{"object":"list","data":' + response.content + b"}")
+
+
+def like(response: Any, content: bytes | None = None, *, stream: Any = None, status: int | None = None) -> Any:
+    """A response to the same request with other bytes.
+
+    Its reason phrase is not the server's: that is shown, and may hold what should not be.
+    """
+    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _NOT_COPIED]
+    headers.append(("content-type", "text/event-stream" if stream is not None else "application/json"))
     made = HTTP.Response(
-        response.status_code,
-        headers=[*headers, ("content-type", "application/json")],
-        content=b'{"object":"list","data":' + response.content + b"}",
-        request=request,
-        extensions={name: value for name, value in response.extensions.items() if name != "reason_phrase"},  # shown
+        status or response.status_code,
+        headers=headers,
+        request=response.request,
+        extensions={name: value for name, value in response.extensions.items() if name != "reason_phrase"},
+        **({"content": content} if stream is None else {"stream": stream}),
     )
-    made.elapsed = _elapsed(response)
+    made.history = response.history
+    if stream is None:
+        made.elapsed = _elapsed(response)
     return made
 
 
@@ -73,19 +84,7 @@ def remade(
     response: Any, call: Call, content: bytes | None = None, *, stream: Any = None, status: int | None = None
 ) -> Any:
     """The response in which the SDK finds what the program asked for; headers are the server's."""
-    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in NOT_COPIED]
-    headers.append(("content-type", "text/event-stream" if stream is not None else "application/json"))
-    made = HTTP.Response(
-        status or response.status_code,
-        headers=headers,
-        request=response.request,
-        extensions={name: value for name, value in response.extensions.items() if name != "reason_phrase"},  # shown
-        **({"content": content} if stream is None else {"stream": stream}),
-    )
-    made.history = response.history
-    if stream is None:
-        made.elapsed = _elapsed(response)
-    return _known(made, call)
+    return _known(like(response, content, stream=stream, status=status), call)
 
 
 def faulty(response: Any, call: Call, error: openai.APIStatusError) -> Any:

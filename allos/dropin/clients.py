@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import openai
 
 from allos.dropin.answers import answered_here, as_page, faulty, remade, whole
 from allos.dropin.connections import AsyncOwnConnections, OwnConnections
 from allos.dropin.flow import AsyncFlow, SyncFlow
-from allos.dropin.route import Route, refusal_in
-from allos.dropin.shared import Shared, placed_anew
+from allos.dropin.route import refusal_in
+from allos.dropin.shared import Shared
 from allos.dropin.way import Way, failures
 from allos.receipts import MARK
 from allos.redirects import AsyncWithinOrigin, WithinOrigin
@@ -39,44 +37,6 @@ class OpenAI(Shared, OwnConnections, WithinOrigin, openai.OpenAI):
     and `code`, as from a server. The constructor raises `ConfigurationError` for a provider or address that can't be,
     and `KeyMissing` where the provider needs a key and none is known.
     """
-
-    def __init__(
-        self,
-        provider: Any = None,
-        *,
-        wire: str | None = None,
-        model: str | None = None,
-        on_unsupported: str | None = None,
-        state: str | os.PathLike[str] | None = None,
-        fallback: Sequence[str] | None = None,
-        _route: Route | None = None,
-        _spare: Route | None = None,
-        _elsewhere: Mapping[str, Any] | None = None,
-        **official: Any,
-    ) -> None:
-        super().__init__(
-            **self._prepare(
-                provider,
-                placed_anew(official, _elsewhere),
-                wire=wire,
-                model=model,
-                on_unsupported=on_unsupported,
-                state=state,
-                fallback=fallback,
-                route=_route,
-                spare=_spare,
-            )
-        )
-        self._settle()
-
-    def copy(self, *, _extra_kwargs: Mapping[str, Any] | None = None, **changed: Any) -> Self:
-        """A client with some options changed, as `openai.OpenAI.copy`; `provider` may be an alias."""
-        return super().copy(_extra_kwargs={**self._copied(changed), **(_extra_kwargs or {})}, **changed)
-
-    with_options = copy
-
-    def _build_request(self, options: Any, *, retries_taken: int = 0) -> Any:
-        return self._begun(options, partial(super()._build_request, retries_taken=retries_taken), retries_taken)
 
     def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
         call = request.extensions[MARK]
@@ -113,9 +73,7 @@ class OpenAI(Shared, OwnConnections, WithinOrigin, openai.OpenAI):
             refusal = refusal_in(response)
             switched = route.switched(call, refusal)
             if switched is not None:
-                again = super()._build_request(switched.options)
-                again.extensions[MARK] = switched
-                other = self._send_once(again, stream=stream, **kwargs)
+                other = self._send_once(self._built(switched), stream=stream, **kwargs)
                 if not switched.is_missing:
                     return other
             return route.refused(call, refusal)
@@ -134,44 +92,6 @@ class OpenAI(Shared, OwnConnections, WithinOrigin, openai.OpenAI):
 
 class AsyncOpenAI(Shared, AsyncOwnConnections, AsyncWithinOrigin, openai.AsyncOpenAI):
     """`OpenAI` for asynchronous programs: `openai.AsyncOpenAI` on any endpoint."""
-
-    def __init__(
-        self,
-        provider: Any = None,
-        *,
-        wire: str | None = None,
-        model: str | None = None,
-        on_unsupported: str | None = None,
-        state: str | os.PathLike[str] | None = None,
-        fallback: Sequence[str] | None = None,
-        _route: Route | None = None,
-        _spare: Route | None = None,
-        _elsewhere: Mapping[str, Any] | None = None,
-        **official: Any,
-    ) -> None:
-        super().__init__(
-            **self._prepare(
-                provider,
-                placed_anew(official, _elsewhere),
-                wire=wire,
-                model=model,
-                on_unsupported=on_unsupported,
-                state=state,
-                fallback=fallback,
-                route=_route,
-                spare=_spare,
-            )
-        )
-        self._settle()
-
-    def copy(self, *, _extra_kwargs: Mapping[str, Any] | None = None, **changed: Any) -> Self:
-        """See `OpenAI.copy`."""
-        return super().copy(_extra_kwargs={**self._copied(changed), **(_extra_kwargs or {})}, **changed)
-
-    with_options = copy
-
-    def _build_request(self, options: Any, *, retries_taken: int = 0) -> Any:
-        return self._begun(options, partial(super()._build_request, retries_taken=retries_taken), retries_taken)
 
     async def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
         call = request.extensions[MARK]
@@ -208,9 +128,7 @@ class AsyncOpenAI(Shared, AsyncOwnConnections, AsyncWithinOrigin, openai.AsyncOp
             refusal = refusal_in(response)
             switched = route.switched(call, refusal)
             if switched is not None:
-                again = super()._build_request(switched.options)
-                again.extensions[MARK] = switched
-                other = await self._send_once(again, stream=stream, **kwargs)
+                other = await self._send_once(self._built(switched), stream=stream, **kwargs)
                 if not switched.is_missing:
                     return other
             return route.refused(call, refusal)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from allos.deadline import Patience
 from allos.errors import WireError
 from allos.exchange import Guard
 from allos.failures import from_break, from_wire, too_quiet
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from allos.dropin.route import Call
 
 __all__ = ["AsyncFlow", "SyncFlow"]
-
-_QUIET_READ_TIMEOUTS = 5  # how many read timeouts a stream may pass with comments only
 
 
 class _Flow:
@@ -34,15 +32,14 @@ class _Flow:
         self._response = response
         self._target = call.route.target
         self._flow = exchange.translation(think_tags=tags) if exchange.rewrites else Guard(exchange, think_tags=tags)
-        self._limit = _QUIET_READ_TIMEOUTS * _read_timeout(response)
-        self._events, self._since = 0, time.monotonic()
+        self._patience = Patience(response.request.extensions.get("timeout", {}).get("read"))
         self._is_read = False
         self._early: list[bytes] = []  # what was read before the program had the stream
 
     @property
     def has_begun(self) -> bool:
         """Whether an event has come that was more than a comment."""
-        return self._events > 0
+        return self._flow.events > 0
 
     @property
     def says_something(self) -> bool:
@@ -59,9 +56,7 @@ class _Flow:
             made = self._flow.feed(chunk)
         except WireError as error:
             raise from_wire(error, self._target, self._response, self._flow.so_far()) from None
-        if self._flow.events != self._events:
-            self._events, self._since = self._flow.events, time.monotonic()
-        elif time.monotonic() - self._since > self._limit:
+        if self._patience.is_over(self._flow.events):
             raise too_quiet(self._target, self._flow.so_far(), self._response)
         return made
 
@@ -166,8 +161,3 @@ class AsyncFlow(_Flow, HTTP.AsyncByteStream):  # type: ignore[misc]  # as above
         with suppress(RuntimeError):  # another task reads it right now, and will see the connection end
             await self._pieces.aclose()
         await self._response.aclose()
-
-
-def _read_timeout(response: Any) -> float:
-    timeout = response.request.extensions.get("timeout", {}).get("read")
-    return 600.0 if timeout is None else float(timeout)

@@ -16,8 +16,9 @@ from allos.dropin.answers import remade
 from allos.errors import ConfigurationError, Unsupported, UnsupportedWarning, WireError
 from allos.exchange import PATHS, Exchange, Receipt, error_body, plan, readable_error
 from allos.failures import from_status, from_transport, from_wire, is_missing_route
+from allos.fallback import NAMES_A_HISTORY
 from allos.messages import Note, Wire
-from allos.retry import Policy, budget_for
+from allos.retry import Budget, Policy, budget_for
 from allos.settings import Target
 from allos.state import Sessions, StateError
 from allos.transport import library_errors
@@ -28,7 +29,6 @@ _ASKED: dict[str, Wire] = {path: wire for wire, path in PATHS.items()}
 _OTHER: dict[Wire, Wire] = {"chat": "responses", "responses": "chat"}
 _NAMES: dict[Wire, str] = {"chat": "Chat Completions", "responses": "Responses"}
 _INSIDE = ("allos", "openai", "functools")
-_KEPT = {"previous_response_id", "conversation"}  # what names a history instead of holding it
 
 _learned: dict[str, Wire] = {}  # base URL → the API that an unknown host turned out to speak
 _learned_lock = threading.Lock()
@@ -117,7 +117,8 @@ class Route:
         else:
             sent = call.exchange.sent_body
             call.options = options.model_copy(update={"url": PATHS[spoken], "json_data": sent, "extra_json": None})
-            call.may_move = bool(self.target.fallback) and (not _KEPT & body.keys() or self._is_ours(body, spoken))
+            is_whole = not NAMES_A_HISTORY & body.keys() or self._is_ours(body, spoken)
+            call.may_move = bool(self.target.fallback) and is_whole
         return call
 
     def _is_ours(self, body: Mapping[str, Any], spoken: Wire) -> bool:
@@ -216,12 +217,12 @@ class Route:
     def begins(self, call: Call) -> None:
         """Count a call, with its first request."""
         if call.tries == 0:
-            self._policy.budget.earn()
+            self._budget.earn()
 
     def checked(self, call: Call, response: Any) -> Any:
         """The response, which tells the SDK not to ask again where that can't help or too many do."""
         if response.is_success:
-            self._policy.budget.give_back(call.tries)
+            self._budget.give_back(call.tries)
         elif call.tries_left and response.is_closed and not self._may_heal(refusal_in(response)):
             response.headers["x-should-retry"] = "false"
         return response
@@ -233,12 +234,11 @@ class Route:
             raise failure from error
 
     def _may_heal(self, error: openai.APIError) -> bool:
-        return self._policy.helps(error) and self._policy.budget.spend()
+        return Policy(quota_codes=self.target.endpoint.dialect.quota_codes).helps(error) and self._budget.spend()
 
     @property
-    def _policy(self) -> Policy:
-        codes = self.target.endpoint.dialect.quota_codes
-        return Policy(quota_codes=codes, budget=budget_for(self.target.base_url))
+    def _budget(self) -> Budget:
+        return budget_for(self.target.base_url)
 
 
 def refusal_in(response: Any) -> openai.APIStatusError:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import openai
 
 from allos import keys, settings
 from allos.adapters import NO_KEY, held_back, no_key, sdk_arguments
-from allos.dropin.route import Route
+from allos.dropin.route import Call, Route
 from allos.endpoints import clean_base_url
 from allos.errors import ConfigurationError
 from allos.receipts import MARK
@@ -20,7 +20,7 @@ from allos.settings import Target
 from allos.state import Sessions, open_store
 from allos.transport import HTTP
 
-__all__ = ["Shared", "placed_anew"]
+__all__ = ["Shared"]
 
 _OURS = ("ALLOS_PROVIDER", "ALLOS_MODEL", "ALLOS_BASE_URL", "ALLOS_WIRE")
 
@@ -38,6 +38,48 @@ class Shared:
     admin_api_key: str | None
     base_url: Any
     max_retries: int
+
+    def __init__(
+        self,
+        provider: Any = None,
+        *,
+        wire: str | None = None,
+        model: str | None = None,
+        on_unsupported: str | None = None,
+        state: str | os.PathLike[str] | None = None,
+        fallback: Sequence[str] | None = None,
+        _route: Route | None = None,
+        _spare: Route | None = None,
+        _elsewhere: Mapping[str, Any] | None = None,
+        **official: Any,
+    ) -> None:
+        super().__init__(
+            **self._prepare(
+                provider,
+                _placed_anew(official, _elsewhere),
+                wire=wire,
+                model=model,
+                on_unsupported=on_unsupported,
+                state=state,
+                fallback=fallback,
+                route=_route,
+                spare=_spare,
+            )
+        )
+        self._settle()
+
+    def copy(self, *, _extra_kwargs: Mapping[str, Any] | None = None, **changed: Any) -> Self:
+        """A client with some options changed, as `openai.OpenAI.copy`; `provider` may be an alias."""
+        extra = {**self._copied(changed), **(_extra_kwargs or {})}
+        return super().copy(_extra_kwargs=extra, **changed)  # type: ignore[misc,no-any-return]  # of the official class
+
+    with_options = copy
+
+    def _built(self, call: Call, tries: int = 0) -> Any:
+        """The request of a call that is decided already."""
+        request = super()._build_request(call.options, retries_taken=tries)  # type: ignore[misc]  # as above
+        request.extensions[MARK] = call
+        return request
 
     def _prepare(
         self,
@@ -98,24 +140,23 @@ class Shared:
         if self.admin_api_key == "":
             self.admin_api_key = None
 
-    def _begun(self, options: Any, build: Callable[[Any], Any], tries: int) -> Any:
+    def _build_request(self, options: Any, *, retries_taken: int = 0) -> Any:
         """The request for a call: translated, answered here, sent by another endpoint's client, or as it is."""
         body = options.json_data
         if not self._provider_is_fixed and isinstance(body, Mapping) and isinstance(body.get("model"), str):
             endpoint, rest = settings.split_model(body["model"])
             if endpoint is not None:
                 changed = options.model_copy(update={"json_data": {**body, "model": rest}})
-                return self._sibling(endpoint.alias)._build_request(changed, retries_taken=tries)
+                return self._sibling(endpoint.alias)._build_request(changed, retries_taken=retries_taken)
         if self._sends_no_key and not _has_authorization(options):
             headers = {} if isinstance(options.headers, openai.NotGiven) else options.headers
             options = options.model_copy(update={"headers": {**headers, **no_key(self._route.target)}})
         call = self._route.begin(options)
-        call.tries, call.tries_left = tries, options.get_max_retries(self.max_retries) - tries
+        call.tries, call.tries_left = retries_taken, options.get_max_retries(self.max_retries) - retries_taken
         self._route.begins(call)
-        request = build(call.options)
+        request = self._built(call, retries_taken)
         if not self._is_home(request.url):
             self._keep_key(request, options)
-        request.extensions[MARK] = call
         return request
 
     def _is_home(self, url: Any) -> bool:
@@ -137,7 +178,7 @@ class Shared:
 
     def _sibling(self, alias: str) -> Any:
         if alias not in self._siblings:
-            self._siblings[alias] = self.copy(provider=alias)  # type: ignore[attr-defined]  # of the official class
+            self._siblings[alias] = self.copy(provider=alias)
         return self._siblings[alias]
 
     def _spare(self, place: int) -> Any:
@@ -145,7 +186,7 @@ class Shared:
         if place not in self._spares:
             route = self._route
             there = replace(route, target=route.target.fallback[place - 1], provider_is_fixed=True, is_spare=True)
-            self._spares[place] = self.copy(  # type: ignore[attr-defined]  # of the official class
+            self._spares[place] = self.copy(
                 provider=there.target.endpoint.alias, set_default_query={}, _extra_kwargs={"_spare": there}
             )
         return self._spares[place]
@@ -223,7 +264,7 @@ def _started(target: Target) -> Target:
 _PLACE = ("base_url", "api_key", "admin_api_key", "organization", "project", "workload_identity", "provider")
 
 
-def placed_anew(official: Mapping[str, Any], place: Mapping[str, Any] | None) -> dict[str, Any]:
+def _placed_anew(official: Mapping[str, Any], place: Mapping[str, Any] | None) -> dict[str, Any]:
     """The arguments of a copy; for another place only those of `place` say where it asks and as whom."""
     if place is None:
         return dict(official)

@@ -7,12 +7,12 @@ from typing import Any
 
 import openai
 
-from allos.dropin.answers import NOT_COPIED
+from allos.dropin.answers import like
 from allos.dropin.route import Call
 from allos.failures import from_transport
 from allos.fallback import Journey, circuits, named
 from allos.receipts import MARK
-from allos.transport import HTTP, transport_errors
+from allos.transport import transport_errors
 
 __all__ = ["Way", "failures"]
 
@@ -68,15 +68,10 @@ class Way:
             return None
         if not self._journey.told:
             return response
-        headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in NOT_COPIED]
         said = {"error": {**body, "message": self._journey.explained(error).message}}
-        return HTTP.Response(
-            response.status_code,
-            headers=[*headers, ("x-should-retry", "false")],  # the other places were the retries
-            json=said,
-            request=response.request,
-            extensions=response.extensions,
-        )
+        made = like(response, json.dumps(said).encode())
+        made.headers["x-should-retry"] = "false"  # the other places were the retries
+        return made
 
 
 def failures() -> tuple[type[Exception], ...]:
