@@ -7,20 +7,21 @@ the bytes that came back, and get the bytes that the program's own API would hav
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from allos.adapters import ADAPTERS
 from allos.errors import Incomplete, Unsupported
-from allos.messages import Delta, Note, Reasoning, Reply, Request, Wire
+from allos.ladder import Ladder
+from allos.messages import Delta, Message, Note, OutputFormat, Reasoning, Reply, Request, Wire
 from allos.settings import Target
-from allos.wire import chat, dialect, responses
+from allos.wire import dialect
 from allos.wire.answer import CODECS, Answer
 from allos.wire.envelope import is_sealed, seal_items
 from allos.wire.fault import dig
 from allos.wire.names import RESPONSE_FIELDS
-from allos.wire.objects import Objects, form_of, with_object
+from allos.wire.objects import Objects, with_object
 from allos.wire.repair import Watch, as_stream, dated, repaired
 
 __all__ = [
@@ -30,10 +31,12 @@ __all__ = [
     "Receipt",
     "StreamTranslation",
     "error_body",
+    "form_of",
     "plan",
     "readable_error",
 ]
 
+_TAKEN_OUT = Note("repaired", "schema", "the words around the object were left out")
 _SEALED = "reasoning.encrypted_content"
 PATHS: dict[Wire, str] = {"chat": "/chat/completions", "responses": "/responses"}
 
@@ -60,6 +63,7 @@ class Exchange:
     """One call on its way: what the program asked, what is sent instead, and how the answer is to look.
 
     `mends`: an answer that lacks or misuses fields of the API is mended on its way. OpenAI's own are left as they are.
+    `ladder`: the way to the object that the program asked for by a field, where the service is not sure to know it.
     """
 
     receipt: Receipt
@@ -67,6 +71,7 @@ class Exchange:
     sent_body: dict[str, Any]
     request: Request | None = None
     mends: bool = True
+    ladder: Ladder | None = None
 
     @property
     def stream(self) -> bool:
@@ -80,38 +85,47 @@ class Exchange:
 
     @property
     def seeks_object(self) -> bool:
-        """Whether the program asked for an object by a field, and the service was asked in words as well or instead."""
-        asked, sent = form_of(self.asked_body), form_of(self.sent_body)
-        return asked is not None and sent != "json_schema" and sent != asked
+        """Whether the object is to be found in the answer, as the service does not see to its form."""
+        return self.ladder is not None and not self.ladder.is_enforced
 
-    def answer(self, body: bytes, *, think_tags: bool = False) -> tuple[dict[str, Any], bool]:
-        """The whole answer in the API that was asked, and whether it differs from the bytes that came.
+    def answer(self, body: bytes, *, think_tags: bool = False) -> tuple[dict[str, Any], bool, Reply]:
+        """The whole answer in the API that was asked, whether it differs from the bytes that came, and what it says.
 
-        Those pass as they are where nothing is translated and the SDK's types can hold what they say.
+        The bytes pass as they are where nothing is translated and the SDK's types can hold what they say.
         Raises `WireError` for what is no answer at all.
         """
         wire = self.receipt.spoken
         read = Answer(wire, think_tags=think_tags)
         read.feed(body)
         read.end()
-        reply = read.reply
-        assert reply is not None  # `end` returned
+        assert read.reply is not None  # `end` returned
+        reply, found = read.reply, self.found(read.reply)
+        if self.rewrites or found.text != reply.text:
+            return self.dump(found), True, found
         data = reply.raw if read.is_body else None
-        if self.rewrites:
-            return self.dump(with_object(reply) if self.seeks_object else reply), True
         if data is not None and not self.mends:
-            return data, False
+            return data, False, reply
         made = repaired(wire, None if think_tags else data, reply)
         if made is None:
-            return data or {}, False
+            return data or {}, False, reply
         self.receipt.notes.append(Note("repaired", "body", "it lacked or misused fields of the API"))
-        return made, True
+        return made, True, reply
+
+    def found(self, reply: Reply) -> Reply:
+        """The reply with the object that was asked for as its text, where one is in it."""
+        if self.ladder is None:
+            return reply
+        unpacked = self.ladder.unpacked(reply)
+        found = with_object(unpacked)
+        if found.text.strip() != unpacked.text.strip() and _TAKEN_OUT not in self.receipt.notes:
+            self.receipt.notes.append(_TAKEN_OUT)
+        return found
 
     def dump(self, reply: Reply) -> dict[str, Any]:
         """A reply as the JSON object of the API that was asked; what that API can't say is noted on the receipt."""
-        made: dict[str, Any] = CODECS[self.receipt.asked].dump_reply(
-            dated(self.told(reply)), request=self.request, notes=self.receipt.notes
-        )
+        codec = CODECS[self.receipt.asked]
+        request = self.request or codec.load_request(self.asked_body)
+        made: dict[str, Any] = codec.dump_reply(dated(self.told(reply)), request=request, notes=self.receipt.notes)
         if self.seals:
             seal_items(made["output"], _thoughts(reply))
         return made
@@ -154,7 +168,8 @@ class StreamTranslation:
         self._encoder = self._codec.Encoder(request=exchange.request)
         self._seals = exchange.seals
         self._thoughts: list[dict[str, Any]] = []  # the reasoning items that have ended
-        self._objects = Objects() if exchange.seeks_object else None
+        self._ladder = exchange.ladder if exchange.seeks_object else None
+        self._objects = Objects()
         self.final: dict[str, Any] | None = None
 
     @property
@@ -182,18 +197,18 @@ class StreamTranslation:
 
     def _let(self, deltas: Iterable[Delta]) -> list[Delta]:
         """The deltas that the program is to see: of an object that is sought, no words around it."""
-        if self._objects is None:
+        if self._ladder is None:
             return list(deltas)
-        return [let for delta in deltas for let in self._objects.feed(delta)]
+        return [let for delta in deltas for let in self._objects.feed(self._ladder.shown(delta))]
 
     def end(self) -> bytes:
         """The translated end of the stream. A cut stream raises and is never completed."""
-        last = self._let(self._answer.end()) + ([] if self._objects is None else self._objects.end())
+        last = self._let(self._answer.end()) + self._objects.end()
         payloads = [payload for delta in last for payload in self._said(delta)]
         reply = self._answer.reply
         assert reply is not None  # `end` returned
-        if self._objects is not None:
-            reply = with_object(reply)
+        if self._ladder is not None:
+            reply = self._exchange.found(reply)
         payloads += self._sealed(self._encoder.end(self._exchange.told(reply)))
         if len(reply.choices) > 1 and self._exchange.receipt.asked == "responses":
             self._exchange.receipt.notes.append(Note("left out", "choices", "a Response holds one answer"))
@@ -279,9 +294,12 @@ def plan(
     target: Target,
     *,
     expanded: Mapping[str, Any] | None = None,
+    ladder: Ladder | None = None,
+    also: Sequence[Message] = (),
 ) -> Exchange:
     """How one call travels. `expanded` is the body with its stored history, where the endpoint keeps none.
 
+    `ladder` is the way in which to ask for an object, `also` what is said after all else where it is asked for again.
     Raises `Unsupported` for what the API spoken can't say.
     """
     notes: list[Note] = []
@@ -293,17 +311,52 @@ def plan(
     request = None
     if asked == "responses":
         _take_apart(source, spoken, notes)
+    codec = CODECS[asked]
     if asked == spoken:
+        if ladder is not None and (also or not ladder.is_as_wanted):
+            source = _asking(ladder, source, asked, also)
+            request = codec.load_request({**asked_body, "model": source.get("model")})
         sent = dialect.apply(source, target.endpoint.dialect, spoken, notes)
-        request = CODECS[asked].load_request(source) if form_of(source) != form_of(sent) else None
     else:
-        codec = {"chat": chat, "responses": responses}[asked]
         request = codec.load_request(source)
-        if spoken == "chat" and request.stream:
+        if ladder is not None:
+            request = ladder.ask(request.replace(messages=(*request.messages, *also)))
+        if asked == "responses" and request.stream:
             request = request.replace(include_usage=True)  # the last Responses event carries the usage
         sent = ADAPTERS[spoken].body(request, target, notes)
         request = codec.load_request({**asked_body, "model": source.get("model")})
-    return Exchange(receipt, asked_body, sent, request, mends=not target.is_openai)
+    if ladder is not None:
+        notes += ladder.notes()
+    return Exchange(receipt, asked_body, sent, request, mends=not target.is_openai, ladder=ladder)
+
+
+_ASKING: dict[Wire, tuple[str, ...]] = {
+    "chat": ("messages", "response_format", "tools", "tool_choice"),
+    "responses": ("input", "text", "tools", "tool_choice"),
+}
+
+
+def _asking(ladder: Ladder, source: Mapping[str, Any], wire: Wire, also: Sequence[Message]) -> dict[str, Any]:
+    """A body that asks for its object in the way of this rung; what that doesn't concern stays as it was said."""
+    codec = CODECS[wire]
+    request = codec.load_request(source)
+    wanted = ladder.ask(request.replace(messages=(*request.messages, *also)) if also else request)
+    made = codec.dump_request(wanted)
+    names = _ASKING[wire] if wanted.messages is not request.messages else _ASKING[wire][1:]
+    kept = {name: value for name, value in source.items() if name not in names}
+    return kept | {name: made[name] for name in names if name in made}
+
+
+def form_of(asked: Wire, body: Mapping[str, Any]) -> OutputFormat | None:
+    """The object for which a request asks by a field; None where it asks for none, or not in the API's own way."""
+    name = "response_format" if asked == "chat" else "text"
+    if not isinstance(body.get(name), Mapping):
+        return None
+    try:
+        found: OutputFormat | None = CODECS[asked].load_request({name: body[name]}).format
+    except Unsupported:
+        return None
+    return found if found is not None and found.kind in ("json_schema", "json_object") else None
 
 
 def _take_apart(source: dict[str, Any], spoken: Wire, notes: list[Note]) -> None:

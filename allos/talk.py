@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -16,13 +15,12 @@ import pydantic
 
 from allos.deadline import Deadline
 from allos.errors import ConfigurationError, ParseError
-from allos.ladder import Ladder
+from allos.ladder import Ladder, fitting
 from allos.messages import Delta, Message, MessageLike, Note, OutputFormat, Reply, Request, ToolCall, ToolChoice
 from allos.settings import Target
 from allos.tools import Toolbox, ToolLike
 from allos.wire import chat, responses
 from allos.wire.objects import extracted
-from allos.wire.schema import problem
 
 __all__ = ["SchemaLike", "Talk", "as_messages", "output_format"]
 
@@ -124,7 +122,13 @@ class Talk:
         self._request = request.replace(tools=(*request.tools, *self.toolbox.tools))
         self._ladder: Ladder | None = None
         if schema is not None:
-            self._ladder = Ladder(output_format(schema), target, self._request)
+            self._ladder = Ladder(
+                output_format(schema),
+                target,
+                wire=target.speaks,
+                model=request.model or target.model,
+                has_tools=bool(self._request.tools),
+            )
 
     @property
     def request(self) -> Request:
@@ -193,7 +197,8 @@ class Talk:
         """
         if self._ladder is None:
             return reply
-        reply = self._ladder.read(reply)
+        reply = self._ladder.unpacked(reply)
+        reply = replace(reply, notes=(*reply.notes, *self._ladder.notes()))
         if reply.tool_calls:
             return reply
         if reply.refusal or reply.finish_reason == "refusal":
@@ -203,6 +208,7 @@ class Talk:
         try:
             parsed = self._parsed(reply.text)
         except ValueError as error:
+            self._ladder.ignored_if(reply)
             name = getattr(self.schema, "__name__", "asked for")
             text = f"The answer does not fit the schema {name}: {_reason(error)}. It was {_short(reply.text)}"
             raise ParseError(text, reply=reply) from error
@@ -217,21 +223,18 @@ class Talk:
             misfit = error.__cause__
             if self._ladder is None or not isinstance(misfit, ValueError):
                 raise
-            said = self._ladder.misfit(error.reply, _reason(misfit), is_prose=extracted(error.reply.text) is None)
-            if not said:
+            said = self._ladder.misfit(error.reply, _reason(misfit))
+            if said is None:
                 raise
             self._request = self._request.replace(messages=(*self._request.messages, *said))
             return None
 
     def _parsed(self, text: str) -> Any:
         assert self.schema is not None  # asked only where there is one
-        found = extracted(text)
+        found = extracted(text) or text
         if isinstance(self.schema, Mapping):
-            value = json.loads(text if found is None else found)
-            if (wrong := problem(value, self.schema)) is not None:
-                raise ValueError(wrong)
-            return value
-        return pydantic.TypeAdapter(self.schema).validate_json(text if found is None else found)
+            return fitting(found, self.schema)
+        return pydantic.TypeAdapter(self.schema).validate_json(found)
 
 
 _CUT = {
@@ -241,9 +244,7 @@ _CUT = {
 
 
 def _reason(error: ValueError) -> str:
-    """What is wrong, in a sentence: where in the object, and what pydantic or the JSON reader says of it."""
-    if isinstance(error, json.JSONDecodeError):
-        return f"it is no JSON ({error})"
+    """What is wrong, in a sentence: where in the object, and what pydantic says of it."""
     if not isinstance(error, pydantic.ValidationError):
         return str(error)
     first, *more = error.errors(include_url=False, include_input=False)

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import answers
 import openai
 import pytest
 from doors import asked, http
-from pydantic import BaseModel
+from ladders import PARIS, STANDARD, Place, Service, way_of
 
 import allos
 from allos import endpoints, ladder
 from allos.wire.dialect import Dialect, ResponsesDialect
 from allos.wire.objects import extracted
 from allos.wire.schema import problem
-
-
-class Place(BaseModel):
-    city: str
-
-
-PARIS = '{"city": "Paris"}'
-STANDARD = ("json_schema", "tool", "json_object", "prompt")
 
 
 @pytest.fixture(autouse=True)
@@ -40,34 +31,6 @@ def nothing_kept():
 @pytest.fixture(params=[False, True], ids=["whole", "stream"])
 def streamed(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
-
-
-def way_of(body: dict[str, Any]) -> str:
-    """The way in which a request asks for its object."""
-    form = body.get("response_format") or (body.get("text") or {}).get("format") or {}
-    if body.get("tool_choice") not in (None, "auto"):
-        return "tool"
-    return form.get("type") or ("prompt" if '"city"' in json.dumps(body).replace("\\", "") else "none")
-
-
-class Service:
-    """Refuses some ways, and answers the others with what it is told to say."""
-
-    def __init__(self, refuses: tuple[str, ...] = (), say: Callable[[int], str] = lambda count: PARIS) -> None:
-        self.ways: list[str] = []
-        self.bodies: list[dict[str, Any]] = []
-        self._refuses, self._say = refuses, say
-
-    def __call__(self, request: Any) -> Any:
-        body = answers.body(request)
-        self.ways.append(way_of(body))
-        self.bodies.append(body)
-        if self.ways[-1] in self._refuses:
-            return http.Response(400, json={"error": {"message": f"{self.ways[-1]}: this schema is not supported"}})
-        text = self._say(len(self.ways))
-        if self.ways[-1] == "tool":
-            return answers.call(request, ("call_1", "Place", text))
-        return answers.answer(request, *text.partition("city"))
 
 
 @pytest.mark.parametrize(
@@ -156,6 +119,26 @@ async def test_prose_says_that_the_way_is_ignored_and_the_next_is_taken(mock_doo
     assert service.ways[2:] == ["tool"]
 
 
+async def test_where_schemas_and_forced_calls_are_ignored_the_prompt_asks_as_if_for_the_first_time(mock_door, wire):
+    service = Service(say=lambda count: "Paris, I think." if count < 3 else PARIS)
+    door = mock_door(service, wire=wire)
+    reply = await door.chat("Where?", schema=Place)
+    assert reply.parsed == Place(city="Paris")
+    assert service.ways == ["json_schema", "tool", "prompt"]
+    assert "Paris" not in json.dumps(service.bodies)
+
+
+async def test_streams_that_are_ignored_lead_to_the_prompt_too(mock_door, wire):
+    service = Service(say=lambda count: "Paris, I think." if count < 3 else PARIS)
+    door = mock_door(service, wire=wire)
+    for _ in range(2):
+        with pytest.raises(allos.ParseError):
+            await asked(door, "Where?", schema=Place, streamed=True)
+    reply = await asked(door, "Where?", schema=Place, streamed=True)
+    assert reply.parsed == Place(city="Paris")
+    assert service.ways == ["json_schema", "tool", "prompt"]
+
+
 async def test_a_text_instead_of_a_forced_call_says_that_forcing_is_ignored(mock_door, wire):
     def server(request: Any) -> Any:
         body = answers.body(request)
@@ -191,6 +174,15 @@ async def test_the_schema_as_a_dict_is_checked_too(mock_door):
     reply = await mock_door(service).chat("Where?", schema=schema)
     assert reply.parsed == {"city": "Paris"}
     assert "city is no string" in json.dumps(service.bodies[1])
+
+
+async def test_what_a_reference_of_the_schema_names_is_checked_too(mock_door):
+    service = Service(say=lambda count: '{"town": {"city": 5}}' if count == 1 else f'{{"town": {PARIS}}}')
+    properties = {"town": {"anyOf": [{"$ref": "#/$defs/Place"}, {"type": "null"}]}}
+    schema = {"type": "object", "properties": properties, "$defs": {"Place": Place.model_json_schema()}}
+    reply = await mock_door(service).chat("Where?", schema=schema)
+    assert reply.parsed == {"town": {"city": "Paris"}}
+    assert "town.city is no string" in json.dumps(service.bodies[1])
 
 
 async def test_tools_of_the_caller_keep_the_call_from_being_forced(mock_door):
@@ -266,95 +258,14 @@ def test_the_object_in_a_text_is_the_longest(text, found):
         ({"n": True, "tags": []}, "n is no integer or null"),
         ({"n": 1, "tags": ["a", 2]}, "tags[1] is no string"),
         ({"n": 1, "tags": ["z"]}, "tags[0] is none of ['a', 'b']"),
+        ({"n": 1, "kind": "y"}, "kind is not 'x'"),
+        ({"n": 1, "size": None}, None),
+        ({"n": 1, "size": "big"}, "size is no number"),
     ],
 )
 def test_what_breaks_a_schema_is_said_with_its_place(value, said):
     tags = {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}}
-    schema = {"type": "object", "properties": {"n": {"type": ["integer", "null"]}, "tags": tags}, "required": ["n"]}
+    size = {"anyOf": [{"type": "number"}, {"type": "null"}]}
+    its = {"n": {"type": ["integer", "null"]}, "tags": tags, "kind": {"const": "x"}, "size": size}
+    schema = {"type": "object", "properties": its, "required": ["n"]}
     assert problem(value, schema) == said
-
-
-# The drop-in, where the table knows that the service does not do it
-
-
-ROWS = {"json_object": {"response_format": ["json_object"]}, "prompt": {"response_format": []}}
-
-
-@pytest.fixture(params=ROWS)
-def poor(request: pytest.FixtureRequest, mock_transport: Callable[[Any], Any]) -> Callable[[str], allos.OpenAI]:
-    """`poor(text)`: a drop-in client of a service that obeys no schema and answers with that text."""
-    allos.register(
-        "poor", base_url="http://poor.test/v1", responses=False, key_variables=[], quirks=ROWS[request.param]
-    )
-
-    def make(text: str) -> allos.OpenAI:
-        def server(sent: Any) -> Any:
-            assert way_of(answers.body(sent)) == request.param
-            return answers.answer(sent, text[:5], text[5:20], text[20:])
-
-        return allos.OpenAI("poor", http_client=mock_transport(server), max_retries=0)
-
-    return make
-
-
-@pytest.fixture
-def mock_transport() -> Callable[[Any], Any]:
-    return lambda server: openai.DefaultHttpxClient(transport=http.MockTransport(server))
-
-
-WORDY = [PARIS, f"Sure!\n```json\n{PARIS}\n```\nEnjoy.", f"It is {PARIS}.", f"{PARIS}\n\nThat was it."]
-
-
-@pytest.mark.parametrize("text", WORDY)
-def test_parse_works_where_the_service_obeys_no_schema(poor, text):
-    client = poor(text)
-    messages: Any = [{"role": "user", "content": "Where?"}]
-    completion = client.chat.completions.parse(model="m", messages=messages, response_format=Place)
-    assert completion.choices[0].message.parsed == Place(city="Paris")
-    response = client.responses.parse(model="m", input="Where?", text_format=Place)
-    assert response.output_parsed == Place(city="Paris")
-    told = {note.what for note in allos.receipt(response).notes}
-    assert told & {"response_format", "text"}
-
-
-@pytest.mark.parametrize("text", WORDY)
-def test_a_stream_is_parsed_where_the_service_obeys_no_schema(poor, text):
-    client = poor(text)
-    messages: Any = [{"role": "user", "content": "Where?"}]
-    with client.chat.completions.stream(model="m", messages=messages, response_format=Place) as stream:
-        completion = stream.get_final_completion()
-    assert completion.choices[0].message.parsed == Place(city="Paris")
-    with client.responses.stream(model="m", input="Where?", text_format=Place) as events:
-        deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
-        response = events.get_final_response()
-    assert "".join(deltas).strip() == PARIS
-    assert response.output_parsed == Place(city="Paris")
-
-
-def test_a_text_without_an_object_stays_as_it_was(poor):
-    form: Any = {"type": "json_schema", "json_schema": {"name": "place", "schema": Place.model_json_schema()}}
-    messages: Any = [{"role": "user", "content": "Where?"}]
-    made = poor("I don't know.").chat.completions.create(model="m", messages=messages, response_format=form)
-    assert made.choices[0].message.content == "I don't know."
-
-
-@pytest.mark.parametrize(
-    ("reason", "error"),
-    [("length", openai.LengthFinishReasonError), ("content_filter", openai.ContentFilterFinishReasonError)],
-)
-@pytest.mark.parametrize("spoken", ["chat", "responses"])
-def test_a_cut_answer_is_the_official_error_through_any_translation(mock_transport, spoken, reason, error):
-    def server(request: Any) -> Any:
-        return http.Response(200, json=answers.cut(spoken, '{"city": "Pa', reason))
-
-    client = allos.OpenAI(
-        "chat_completions",
-        base_url="http://mock.test/v1",
-        api_key="k",
-        wire=spoken,
-        http_client=mock_transport(server),
-        max_retries=0,
-    )
-    messages: Any = [{"role": "user", "content": "Where?"}]
-    with pytest.raises(error):
-        client.chat.completions.parse(model="m", messages=messages, response_format=Place)

@@ -43,7 +43,8 @@ SCHEMA = {
     "additionalProperties": False,
     "$defs": {"City": {"type": "string"}},
 }
-CALLS = [("call_0001", '{"city": "Paris"}'), ("call_0002", '{"city": ')]
+CITY = '{"city": "Paris"}'
+CALLS = [("call_0001", CITY), ("call_0002", '{"city": ')]
 HINTS = {
     "max_completion_tokens": 50,
     "temperature": 1.5,
@@ -159,8 +160,8 @@ class Service:
         self.sent = answers.body(request)
         wire = "responses" if request.url.path.endswith("/responses") else "chat"
         if self.sent.get("stream"):
-            return answers.events(answers.stream(wire, "fine"))
-        return http.Response(200, json=answers.whole(wire, "fine"))
+            return answers.events(answers.stream(wire, CITY))
+        return http.Response(200, json=answers.whole(wire, CITY))
 
     @property
     def transport(self) -> Any:
@@ -349,6 +350,8 @@ def test_whatever_is_left_out_or_renamed_is_told(alias, wire, door, plain):
     standard, _, refused, _ = (by_client if door == "client" else by_drop_in)(plain(ROWS[alias].stateful), wire, asked)
     assert not refused
     told = {re.split(r"[.\[]", note.what)[0] for note in notes}
+    if any(note.what == "schema" and note.reason.endswith("the prompt") for note in notes):
+        told |= {"response_format", "messages"} if wire == "chat" else {"text", "input"}
     changed = {name for name in sent.keys() | standard.keys() if sent.get(name) != standard.get(name)}
     renamed = {note.reason.removeprefix("it is named ").removesuffix(" here") for note in notes}
     renamed |= {row for note in notes for row in re.findall(r"is named (\w+) here", note.reason)}

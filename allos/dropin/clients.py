@@ -11,7 +11,7 @@ import openai
 from allos.dropin.answers import answered_here, as_page, faulty, remade, whole
 from allos.dropin.connections import AsyncOwnConnections, OwnConnections
 from allos.dropin.flow import AsyncFlow, SyncFlow
-from allos.dropin.route import refusal_in
+from allos.dropin.route import Call, refusal_in
 from allos.dropin.shared import Shared
 from allos.dropin.way import Way, failures
 from allos.receipts import MARK
@@ -40,8 +40,6 @@ class OpenAI(Shared, OwnConnections, WithinOrigin, openai.OpenAI):
 
     def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
         call = request.extensions[MARK]
-        if call.served is not None:
-            return answered_here(call, request)
         send = partial(self._send_somewhere, Way(self, request)) if call.may_move else partial(self._send_once, request)
         try:
             return call.route.checked(call, send(stream=stream, **kwargs))
@@ -64,6 +62,8 @@ class OpenAI(Shared, OwnConnections, WithinOrigin, openai.OpenAI):
 
     def _send_once(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
         call = request.extensions[MARK]
+        if call.served is not None:
+            return answered_here(call, request)
         route, exchange = call.route, call.exchange
         response = super()._send_request(request, stream=stream, **kwargs)
         if exchange is None and (response.is_success or route.target.is_openai):
@@ -76,16 +76,23 @@ class OpenAI(Shared, OwnConnections, WithinOrigin, openai.OpenAI):
                 other = self._send_once(self._built(switched), stream=stream, **kwargs)
                 if not switched.is_missing:
                     return other
+            if (stepped := route.stepped(call, refusal)) is not None:
+                return self._send_once(self._built(stepped), stream=stream, **kwargs)
             return route.refused(call, refusal)
         if call.instead_of is not None:
             route.learn(call)
         if not exchange.stream:
             content = response.read()
-            return whole(response, call, content, route.whole(call, response, content), stream=stream)
+            answer = route.whole(call, response, content)
+            if isinstance(answer, Call):
+                return self._send_once(self._built(answer), stream=stream, **kwargs)
+            return whole(response, call, content, answer, stream=stream)
         flow = SyncFlow(call, response)
         try:
             flow.begin()
         except openai.APIStatusError as error:
+            if (stepped := route.stepped(call, error)) is not None:
+                return self._send_once(self._built(stepped), stream=stream, **kwargs)
             return faulty(response, call, error)
         return remade(response, call, stream=flow)
 
@@ -95,8 +102,6 @@ class AsyncOpenAI(Shared, AsyncOwnConnections, AsyncWithinOrigin, openai.AsyncOp
 
     async def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
         call = request.extensions[MARK]
-        if call.served is not None:
-            return answered_here(call, request)
         send = partial(self._send_somewhere, Way(self, request)) if call.may_move else partial(self._send_once, request)
         try:
             return call.route.checked(call, await send(stream=stream, **kwargs))
@@ -119,6 +124,8 @@ class AsyncOpenAI(Shared, AsyncOwnConnections, AsyncWithinOrigin, openai.AsyncOp
 
     async def _send_once(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
         call = request.extensions[MARK]
+        if call.served is not None:
+            return answered_here(call, request)
         route, exchange = call.route, call.exchange
         response = await super()._send_request(request, stream=stream, **kwargs)
         if exchange is None and (response.is_success or route.target.is_openai):
@@ -131,15 +138,22 @@ class AsyncOpenAI(Shared, AsyncOwnConnections, AsyncWithinOrigin, openai.AsyncOp
                 other = await self._send_once(self._built(switched), stream=stream, **kwargs)
                 if not switched.is_missing:
                     return other
+            if (stepped := route.stepped(call, refusal)) is not None:
+                return await self._send_once(self._built(stepped), stream=stream, **kwargs)
             return route.refused(call, refusal)
         if call.instead_of is not None:
             route.learn(call)
         if not exchange.stream:
             content = await response.aread()
-            return whole(response, call, content, route.whole(call, response, content), stream=stream)
+            answer = route.whole(call, response, content)
+            if isinstance(answer, Call):
+                return await self._send_once(self._built(answer), stream=stream, **kwargs)
+            return whole(response, call, content, answer, stream=stream)
         flow = AsyncFlow(call, response)
         try:
             await flow.begin()
         except openai.APIStatusError as error:
+            if (stepped := route.stepped(call, error)) is not None:
+                return await self._send_once(self._built(stepped), stream=stream, **kwargs)
             return faulty(response, call, error)
         return remade(response, call, stream=flow)

@@ -65,6 +65,9 @@ class _Flow:
             last = self._flow.end()
         except WireError as error:
             raise from_wire(error, self._target, self._response, self._flow.so_far()) from None
+        reply = self._flow.so_far()
+        shown = self._exchange.found(reply) if self._exchange.seeks_object else reply
+        self._call.route.judged(self._exchange, shown, self._response)
         self._call.route.remember(self._exchange, self._flow.final)
         answered(self._exchange.receipt, self._flow.answer_id)
         return last

@@ -6,18 +6,19 @@ import json
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import openai
 
 from allos.dropin.answers import remade
-from allos.errors import ConfigurationError, Unsupported, UnsupportedWarning, WireError
-from allos.exchange import PATHS, Exchange, Receipt, error_body, plan, readable_error
+from allos.errors import BadData, ConfigurationError, Unsupported, UnsupportedWarning, WireError
+from allos.exchange import PATHS, Exchange, Receipt, error_body, form_of, plan, readable_error
 from allos.failures import from_status, from_transport, from_wire, is_missing_route
 from allos.fallback import NAMES_A_HISTORY
-from allos.messages import Note, Wire
+from allos.ladder import Ladder
+from allos.messages import Message, Note, Reply, Wire
 from allos.retry import Budget, Policy, budget_for
 from allos.settings import Target
 from allos.state import Sessions, StateError
@@ -100,15 +101,24 @@ class Route:
         return self.travel(asked, spoken, body, options, may_switch=may_switch)
 
     def travel(
-        self, asked: Wire, spoken: Wire, body: dict[str, Any], options: Any, *, may_switch: bool = False
+        self,
+        asked: Wire,
+        spoken: Wire,
+        body: dict[str, Any],
+        options: Any,
+        *,
+        may_switch: bool = False,
+        ladder: Ladder | None = None,
+        also: Sequence[Message] = (),
     ) -> Call:
         """The call as it is sent over the API `spoken`, or the refusal that a server would give."""
         call = Call(self, may_switch=may_switch, options=options, asked=options)
         expanded = None
+        ladder = ladder or self._ladder(asked, spoken, body)
         try:
             if asked == "responses" and self._is_ours(body, spoken):
                 expanded = self.sessions.expand(body)
-            call.exchange = plan(asked, spoken, body, self.target, expanded=expanded)
+            call.exchange = plan(asked, spoken, body, self.target, expanded=expanded, ladder=ladder, also=also)
             self._tell(call.exchange)
         except StateError as error:
             call.served = (error.status, error.body)
@@ -120,6 +130,13 @@ class Route:
             is_whole = not NAMES_A_HISTORY & body.keys() or self._is_ours(body, spoken)
             call.may_move = bool(self.target.fallback) and is_whole
         return call
+
+    def _ladder(self, asked: Wire, spoken: Wire, body: Mapping[str, Any]) -> Ladder | None:
+        """The ways to the object that a request asks for; none at OpenAI, which knows what its fields say."""
+        wanted = None if self.target.is_openai else form_of(asked, body)
+        if wanted is None:
+            return None
+        return Ladder(wanted, self.target, wire=spoken, model=body.get("model"), has_tools=bool(body.get("tools")))
 
     def _is_ours(self, body: Mapping[str, Any], spoken: Wire) -> bool:
         """Whether the history that a request names is to be replayed from here."""
@@ -156,6 +173,20 @@ class Route:
 
     # What came back.
 
+    def stepped(self, call: Call, error: openai.APIStatusError) -> Call | None:
+        """The call that asks for its object in another way, where the service has just refused this one."""
+        ladder = call.exchange.ladder if call.exchange is not None else None
+        return self._asked_anew(call, ladder) if ladder is not None and ladder.refused(error) else None
+
+    def _asked_anew(self, call: Call, ladder: Ladder, also: Sequence[Message] = ()) -> Call:
+        exchange = call.exchange
+        assert exchange is not None  # only calls that were sent come back
+        asked, spoken = exchange.receipt.asked, exchange.receipt.spoken
+        made = self.travel(asked, spoken, exchange.asked_body, call.options, ladder=ladder, also=also)
+        made.instead_of = call.instead_of
+        made.may_move = False  # it is on the way already
+        return made
+
     def switched(self, call: Call, error: openai.APIStatusError) -> Call | None:
         """The call over the other API, where an unknown host has just shown that it lacks this one."""
         call.is_missing = is_missing_route(error)
@@ -181,16 +212,46 @@ class Route:
             f"{_NAMES[spoken]} API from now on. Set wire={spoken!r} or ALLOS_WIRE={spoken} to skip the first try."
         )
 
-    def whole(self, call: Call, response: Any, content: bytes) -> bytes:
-        """The bytes of the answer in the API that was asked; the same ones where they may pass as they are."""
+    def whole(self, call: Call, response: Any, content: bytes) -> bytes | Call:
+        """The bytes of the answer in the API that was asked; the same ones where they may pass as they are.
+
+        A call is what to ask instead, where the object in the answer does not fit its schema.
+        """
         exchange = call.exchange
         assert exchange is not None  # only calls that were sent come back
         try:
-            answer, is_new = exchange.answer(content, think_tags=self.target.endpoint.dialect.think_tags)
+            answer, is_new, reply = exchange.answer(content, think_tags=self.target.endpoint.dialect.think_tags)
         except WireError as error:
             raise from_wire(error, self.target, response) from None
+        if (again := self._again(call, reply)) is not None:
+            return again
+        self.judged(exchange, reply, response)
         self.remember(exchange, answer)
         return json.dumps(answer).encode() if is_new else content
+
+    def _again(self, call: Call, reply: Reply) -> Call | None:
+        """The call that asks once more for an object, where this one does not fit."""
+        ladder = call.exchange.ladder if call.exchange is not None else None
+        if ladder is None or not ladder.concerns(reply) or (reason := ladder.fault(reply)) is None:
+            return None
+        also = ladder.misfit(reply, reason)
+        return None if also is None else self._asked_anew(call, ladder, also)
+
+    def judged(self, exchange: Exchange, reply: Reply, response: Any) -> None:
+        """Learn from the last answer to a call whether its way leads to an object, and tell where it led to none."""
+        ladder = exchange.ladder
+        if ladder is None or not ladder.concerns(reply):
+            return
+        if (reason := ladder.fault(reply)) is None:
+            ladder.held()
+            return
+        ladder.ignored_if(reply)
+        exchange.receipt.notes.append(Note("left out", "schema", f"the answer does not fit it: {reason}"))
+        if self.on_unsupported == "error":
+            error = BadData(f"an answer that does not fit the schema ({reason})", body=reply.text)
+            raise from_wire(error, self.target, response, reply)
+        if self.on_unsupported == "warn":
+            _warn(f"{self.target.endpoint.alias}: the answer does not fit the schema: {reason}")
 
     def remember(self, exchange: Exchange, answer: Mapping[str, Any] | None) -> None:
         """Keep a finished Responses turn where the endpoint keeps none; the answer is not lost where that fails."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from allos.messages import Delta, Reply, Text
 
-__all__ = ["Objects", "extracted", "form_of", "with_object"]
+__all__ = ["Objects", "extracted", "with_object"]
 
 _FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)```", re.DOTALL)
 _TRIES = 200  # places at which an object is looked for; a text with more is no answer but a fault
@@ -47,15 +46,6 @@ def _objects(text: str) -> Iterator[str]:
         else:
             yield text[start:end]
         start = text.find("{", end)
-
-
-def form_of(body: Mapping[str, Any]) -> str | None:
-    """The form of answer for which a request of either API asks by a field: "json_schema", "json_object" or None."""
-    text = body.get("text")
-    for wanted in (body.get("response_format"), text.get("format") if isinstance(text, Mapping) else None):
-        if isinstance(wanted, Mapping) and wanted.get("type") in ("json_schema", "json_object"):
-            return str(wanted["type"])
-    return "json_schema" if "text_format" in body else None
 
 
 def with_object(reply: Reply) -> Reply:

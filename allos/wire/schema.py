@@ -75,9 +75,9 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 
 
 def problem(value: Any, schema: Any, place: str = "") -> str | None:
-    """What of a value breaks the schema's types, enumerations or required keys; None where nothing does.
+    """What of a value breaks the schema's types, enumerations, alternatives or required keys; None where nothing does.
 
-    Other keywords are not looked at, and neither is what a reference names.
+    Other keywords are not looked at, and neither is what a reference names: `without_references` writes it out.
     """
     if not isinstance(schema, Mapping):
         return None
@@ -88,6 +88,13 @@ def problem(value: Any, schema: Any, place: str = "") -> str | None:
         return f"{where} is no {' or '.join(map(str, kinds))}"
     if isinstance(schema.get("enum"), list) and value not in schema["enum"]:
         return f"{where} is none of {schema['enum']}"
+    if "const" in schema and value != schema["const"]:
+        return f"{where} is not {schema['const']!r}"
+    for ways in (schema.get("anyOf"), schema.get("oneOf")):
+        if isinstance(ways, list) and ways:
+            said = [problem(value, way, place) for way in ways]
+            if None not in said:
+                return said[0]
     if isinstance(value, dict):
         if missing := [key for key in schema.get("required") or () if key not in value]:
             return f"{where} lacks {missing[0]!r}"

@@ -9,11 +9,11 @@ from typing import Any
 from allos.messages import Note
 from allos.wire.dialect.values import Dialect, ResponsesDialect
 
-__all__ = ["in_words", "say_format", "say_text_format"]
+__all__ = ["ANY_OBJECT", "in_words", "say_format", "say_text_format"]
 
 Body = dict[str, Any]
 _ASKS = "it asks for the form of the answer"
-_ANY_OBJECT = {"name": "answer", "schema": {"type": "object"}}
+ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
 
 def say_format(body: Body, dialect: Dialect, notes: list[Note]) -> None:
@@ -23,7 +23,7 @@ def say_format(body: Body, dialect: Dialect, notes: list[Note]) -> None:
         return
     kind = wanted.get("type")
     if kind == "json_object" and "json_schema" in accepted:
-        body["response_format"] = {"type": "json_schema", "json_schema": _ANY_OBJECT}
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": ANY_OBJECT}}
         notes.append(Note("changed", "response_format", "this service knows json_schema and no json_object"))
         return
     inner = wanted.get("json_schema")

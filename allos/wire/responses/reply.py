@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 from allos.errors import BadData, ServerFault
@@ -156,7 +157,7 @@ def _detail(usage: JSON, group: str, known: str, extra: dict[str, Any]) -> int |
 
 def _count(data: JSON, name: str) -> int | None:
     value = data.get(name)
-    return int(value) if isinstance(value, (int, float)) else None
+    return int(value) if isinstance(value, (int, float)) and isfinite(value) else None
 
 
 def dump_usage(usage: Usage | None) -> dict[str, Any] | None:
