@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import tracemalloc
 from typing import Any
 
+import answers
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -37,7 +39,7 @@ KEYS = [
 WORDS = [
     "", "a", "chat.completion", "chat.completion.chunk", "stop", "length", "error", "assistant", "function", "message",
     "reasoning", "function_call", "output_text", "text", "{", '{"a": 1}', "<think>", "</think>", "completed", "failed",
-    "incomplete", "response", "in_progress",
+    "incomplete", "response", "in_progress", "400", "²", "4" * 5000, "\ud800",
 ]  # fmt: skip
 TYPES = [
     "response.created", "response.in_progress", "response.output_item.added", "response.output_item.done",
@@ -46,9 +48,8 @@ TYPES = [
     "response.reasoning_text.delta", "response.reasoning_summary_text.delta", "response.reasoning_summary_part.added",
     "response.refusal.delta", "response.completed", "response.incomplete", "response.failed", "response.odd",
 ]  # fmt: skip
-scalars = (
-    st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from([1e308, float("nan")]) | st.sampled_from(WORDS)
-)
+NUMBERS = [1e308, float("nan"), float("inf"), -float("inf"), 10**400, 0.5]
+scalars = st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from(NUMBERS) | st.sampled_from(WORDS)
 values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
@@ -129,6 +130,98 @@ def test_any_bytes_are_events_however_they_are_cut(body, step):
     whole, cut = sse.Reader(), sse.Reader()
     found = [event for start in range(0, len(body), step) for event in cut.feed(body[start : start + step])]
     assert whole.feed(body) + whole.end() == found + cut.end()
+
+
+# Answers as they should be, with a few values wrong: what gets past the first look at an answer.
+
+CALL = ("call_1", "look", '{"city": "Paris"}')
+WHOLE = {
+    wire: [
+        answers.whole(wire, "Hello"),
+        answers.calls(wire, CALL, ("call_2", "look", "{}")),
+        answers.refusal(wire, "No"),
+        answers.cut(wire, "Hel"),
+    ]
+    for wire in WIRES
+}
+WHOLE["chat"] += [
+    {"choices": [{"message": {"content": "a", "reasoning_content": "b", "annotations": [{"type": "x"}]}}]},
+    {"error": {"message": "no", "type": "t", "param": "p", "code": "400"}},
+]
+WHOLE["responses"] += [
+    {"output": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "b"}], "id": "rs"}]},
+    {"output": [], "status": "failed", "error": {"message": "no", "code": "server_error"}},
+]
+
+
+def _payloads(made: list[str]) -> list[Any]:
+    said = [line.partition("data: ")[2] for line in made]
+    return [json.loads(line) for line in said if line != "[DONE]"]
+
+
+STREAMED = {
+    wire: [
+        _payloads(answers.stream(wire, "Hel", "lo")),
+        _payloads(answers.call_stream(wire, CALL, ("call_2", "look", "{}"))),
+        _payloads(answers.refusal_stream(wire, "N", "o")),
+    ]
+    for wire in WIRES
+}
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """Each container in a value with each of its keys."""
+    keys: Any = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    return [place for key in keys for place in [(value, key), *_places(value[key])]]
+
+
+@st.composite
+def spoiled(draw: st.DrawFn, sound: list[Any]) -> Any:
+    """One of the sound answers with up to three values replaced, left out or said twice."""
+    made = copy.deepcopy(draw(st.sampled_from(sound)))
+    for _ in range(draw(st.integers(1, 3))):
+        places = _places(made)
+        if not places:
+            break
+        container, key = places[draw(st.integers(0, len(places) - 1))]
+        action = draw(st.sampled_from(["replace", "replace", "leave out", "twice"]))
+        if action == "replace":
+            container[key] = draw(values)
+        elif action == "leave out":
+            del container[key]
+        elif isinstance(container, list):
+            container.insert(key, copy.deepcopy(container[key]))
+    return made
+
+
+@pytest.mark.parametrize("think_tags", [False, True])
+@pytest.mark.parametrize("spoken", WIRES)
+@settings(max_examples=100)
+@given(data=st.data())
+def test_a_whole_answer_with_values_that_are_wrong_is_read_or_refused(spoken, think_tags, data):
+    body = json.dumps(data.draw(spoiled(WHOLE[spoken]))).encode()
+    for asked in WIRES:
+        try:
+            made, _, _ = exchange(asked, spoken, stream=False).answer(body, think_tags=think_tags)
+            json.dumps(made)
+        except WireError:
+            pass
+
+
+@pytest.mark.parametrize("think_tags", [False, True])
+@pytest.mark.parametrize("spoken", WIRES)
+@settings(max_examples=100)
+@given(data=st.data())
+def test_a_stream_with_values_that_are_wrong_is_read_or_refused(spoken, think_tags, data):
+    body = b"".join(b"data: " + json.dumps(said).encode() + b"\n\n" for said in data.draw(spoiled(STREAMED[spoken])))
+    body += data.draw(st.sampled_from([b"data: [DONE]\n\n", b""]))
+    for flow in _flows(spoken, think_tags):
+        try:
+            flow.feed(body)
+            flow.end()
+        except WireError:
+            pass
+        flow.so_far()
 
 
 # What the generators and a coverage-guided run found.

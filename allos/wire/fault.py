@@ -127,7 +127,7 @@ def _with_place(message: str, body: Mapping[str, Any]) -> str:
 
 def _is_status(value: object) -> bool:
     text = str(value)
-    return not isinstance(value, bool) and text.isdigit() and 400 <= int(text) < 600
+    return len(text) == 3 and text.isascii() and text.isdigit() and 400 <= int(text) < 600
 
 
 def _short(text: str) -> str:

@@ -306,7 +306,8 @@ class Watch:
             return False
         if choice.get("finish_reason", "stop") not in (None, *_FINISHES) or "finish_reason" not in choice:
             return False
-        return all(self._continues(choice["index"], call) for call in delta.get("tool_calls") or [])
+        calls = delta.get("tool_calls") or []
+        return isinstance(calls, list) and all(self._continues(choice["index"], call) for call in calls)
 
     def _continues(self, choice: int, call: Any) -> bool:
         """Whether a tool call's piece opens the next call or adds to one that is open."""

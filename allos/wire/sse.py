@@ -97,4 +97,4 @@ def dump(payload: Mapping[str, Any] | str, name: str = "") -> bytes:
     head = f"event: {name}\n" if name else ""
     if "\n" in data:
         data = data.replace("\n", "\ndata: ")
-    return f"{head}data: {data}\n\n".encode()
+    return f"{head}data: {data}\n\n".encode("utf-8", "replace")

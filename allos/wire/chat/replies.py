@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from math import isfinite
 from typing import Any
 
 from allos.errors import BadData, ServerFault
@@ -32,6 +31,7 @@ from allos.wire.chat.content import dump_annotation, dump_call, dump_content, re
 from allos.wire.chat.requests import ASSISTANT_FIELDS, is_legacy, load_assistant
 from allos.wire.fault import dig
 from allos.wire.names import RESPONSE_FIELDS
+from allos.wire.numbers import is_number
 from allos.wire.think import ThinkSplitter
 
 __all__ = [
@@ -94,7 +94,7 @@ def head_fields(body: Json) -> dict[str, Any]:
     found = {name: value for name in HEAD if (value := body.get(name)) and isinstance(value, str)}
     created = body.get("created")
     found.pop("created", None)
-    return found | ({"created": created} if isinstance(created, (int, float)) and isfinite(created) else {})
+    return found | ({"created": created} if is_number(created) else {})
 
 
 def _groq(body: Json) -> Any:
@@ -204,7 +204,7 @@ def _mapping(value: Any) -> Json:
 
 
 def _count(*values: Any) -> int | None:
-    return next((int(value) for value in values if isinstance(value, (int, float)) and isfinite(value)), None)
+    return next((int(value) for value in values if is_number(value)), None)
 
 
 def fault(data: Any, *, body: Any = None, reply: Reply | None = None) -> ServerFault:

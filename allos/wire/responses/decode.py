@@ -196,7 +196,7 @@ class Decoder:
         if kind == "message":
             return []
         index = self._slot(payload if isinstance(self._item, int) else {}, None)
-        if kind not in _CALLS:
+        if not isinstance(kind, str) or kind not in _CALLS:
             return []
         (call,) = load_output({**item, "arguments": "", "input": ""})
         return [Delta(tool_call=call, index=index)] if isinstance(call, ToolCall) else []

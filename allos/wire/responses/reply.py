@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import isfinite
 from typing import Any
 
 from allos.errors import BadData, ServerFault
 from allos.messages import Choice, Item, Message, Note, Part, Reasoning, Reply, Request, Text, ToolCall, Usage
 from allos.wire.fault import dig
 from allos.wire.names import RESPONSE_FIELDS
+from allos.wire.numbers import is_number
 from allos.wire.responses.items import dump_output, fresh_id, load_output, rest
 from allos.wire.responses.request import dump_format, dump_tool, dump_tool_choice
 from allos.wire.think import ThinkSplitter
@@ -83,7 +83,7 @@ def load_head(body: JSON) -> Reply:
     return Reply(
         id=reply_id if isinstance(reply_id, str) else None,
         model=model if isinstance(model, str) else None,
-        created=created if isinstance(created, (int, float)) else None,
+        created=created if is_number(created) else None,
     )
 
 
@@ -157,7 +157,7 @@ def _detail(usage: JSON, group: str, known: str, extra: dict[str, Any]) -> int |
 
 def _count(data: JSON, name: str) -> int | None:
     value = data.get(name)
-    return int(value) if isinstance(value, (int, float)) and isfinite(value) else None
+    return int(value) if is_number(value) else None
 
 
 def dump_usage(usage: Usage | None) -> dict[str, Any] | None:
