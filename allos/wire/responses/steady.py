@@ -1,7 +1,8 @@
 """Holds the ids and numbers of a Responses stream steady, as programs that follow one expect.
 
 Seen in the wild: another id of the response and of its items on every event (GitHub Copilot), content parts counted
-from 1 (Bedrock), and a last event whose output is empty although items came (ChatGPT's Codex backend).
+from 1 (Bedrock), a last event whose output is empty although items came (ChatGPT's Codex backend), and calls with
+`async` and `namespace` as null (vLLM), which the SDK's tool runner takes for claims.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Steady:
             output = response.get("output")
             for place, item in enumerate(output if isinstance(output, list) else ()):
                 self._name_item(place, item, "id")
+                self._leave_out_nulls(item)
+        self._leave_out_nulls(event.get("item"))
         at = event.get("output_index")
         if isinstance(at, int):
             self._name_item(at, event, "item_id")
@@ -51,6 +54,14 @@ class Steady:
         if not isinstance(holder, dict) or not isinstance(holder.get(key), str):
             return
         self._set(holder, key, self._items.setdefault(place, holder[key]))
+
+    def _leave_out_nulls(self, item: Any) -> None:
+        """Leave out of a call what the reference does not let be null."""
+        if isinstance(item, dict) and item.get("type") == "function_call":
+            for name in ("async", "namespace"):
+                if name in item and item[name] is None:
+                    del item[name]
+                    self._changed = True
 
     def _count_part(self, place: int, event: dict[str, Any]) -> None:
         """Number an item's parts in the order in which they began."""
