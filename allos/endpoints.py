@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from allos.errors import ConfigurationError, argument
+from allos.errors import ConfigurationError, argument, near_miss
 from allos.wire.dialect import Dialect, ResponsesDialect
 
 __all__ = [
@@ -150,10 +150,7 @@ class Table:
             return endpoint
         if "://" in name:
             raise ConfigurationError(f"{name!r} is an address, not a provider. Pass it as {argument('base_url')}.")
-        import difflib
-
-        near = difflib.get_close_matches(_fold(name), self._names, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = near_miss(_fold(name), self._names)
         raise ConfigurationError(f"Unknown provider {name!r}.{hint} See `allos providers`.")
 
     def with_models(self, project: Mapping[str, Any], source: str) -> Table:

@@ -5,7 +5,7 @@ HTTP errors stay `openai.APIError` and its family; `allos.failures` makes them f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ __all__ = [
     "argument",
     "argument_origin",
     "as_options",
+    "near_miss",
 ]
 
 _are_options = ContextVar("_are_options", default=False)
@@ -104,6 +105,14 @@ class ServerFault(WireError):
         self.body = body
         self.status = status
         self.reply = reply
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """A question that names what was probably meant, with a blank before it; empty where nothing is near."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def argument(name: str, value: str | None = None) -> str:

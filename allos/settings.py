@@ -24,7 +24,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from allos import endpoints, keys
 from allos.endpoints import Endpoint, Table, clean_base_url, clean_key, config_folder, line_of, read_toml, split_model
-from allos.errors import ConfigurationError, KeyMissing, argument, argument_origin
+from allos.errors import ConfigurationError, KeyMissing, argument, argument_origin, near_miss
 from allos.messages import OutputFormat, Wire
 
 __all__ = ["Settings", "Target", "load", "official", "resolve", "split_model"]
@@ -319,7 +319,7 @@ def _user_file(folder: Path | None) -> _Layer:
                 "Put it into the environment or into a file named by ALLOS_ENV_FILE."
             )
         if key not in known:
-            raise ConfigurationError(f"{_place(path, text, '', key)}: unknown setting {key!r}.{_near(key, known)}")
+            raise ConfigurationError(f"{_place(path, text, '', key)}: unknown setting {key!r}.{near_miss(key, known)}")
     return _of_file(_USER, path, data)
 
 
@@ -365,13 +365,6 @@ def _of_file(rank: int, path: Path, data: Mapping[str, Any]) -> _Layer:
 def _place(path: Path, text: str, header: str, key: str) -> str:
     line = line_of(text, header, key) or line_of(text, f"{header}.{key}".strip("."))
     return f"{path}, line {line}" if line else str(path)
-
-
-def _near(key: str, known: Iterable[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(key, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ A file gets its name only once its SHA-256 is the pinned one, so it doesn't matt
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import html
 import os
@@ -25,7 +24,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from platformdirs import user_data_path
 
-from allos.errors import AllosError, ConfigurationError
+from allos.errors import AllosError, ConfigurationError, near_miss
 
 __all__ = ["DEFAULT", "Model", "NotAvailable", "Progress", "find", "folder", "locate", "models", "pull"]
 
@@ -136,8 +135,7 @@ def find(name: str | None = None) -> Model:
     known = {model.name: model for model in _MODELS}
     if (model := known.get((name or DEFAULT).lower())) is not None:
         return model
-    near = difflib.get_close_matches(str(name).lower(), known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = near_miss(str(name).lower(), known)
     raise ConfigurationError(
         f"Unknown local model {name!r}.{hint} See `allos local list`, or give the path of a .gguf file."
     )
