@@ -90,7 +90,7 @@ class Client(Caller):
         while True:
             try:
                 reply = self._ask(talk)
-            except openai.APIStatusError as error:
+            except openai.APIError as error:
                 if not talk.steps_down(error):
                     raise
                 continue
@@ -234,7 +234,7 @@ class AsyncClient(Caller):
         while True:
             try:
                 reply = await self._ask(talk)
-            except openai.APIStatusError as error:
+            except openai.APIError as error:
                 if not talk.steps_down(error):
                     raise
                 continue

@@ -22,7 +22,7 @@ from allos.wire.envelope import is_sealed, seal_items
 from allos.wire.fault import dig
 from allos.wire.names import RESPONSE_FIELDS
 from allos.wire.objects import Objects, with_object
-from allos.wire.repair import Watch, as_stream, dated, repaired
+from allos.wire.repair import Watch, as_stream, dated, repaired, sound_answer
 
 __all__ = [
     "PATHS",
@@ -36,7 +36,7 @@ __all__ = [
     "readable_error",
 ]
 
-_TAKEN_OUT = Note("repaired", "schema", "the words around the object were left out")
+_TAKEN_OUT = Note("left out", "schema", "the words around the object")
 _SEALED = "reasoning.encrypted_content"
 PATHS: dict[Wire, str] = {"chat": "/chat/completions", "responses": "/responses"}
 
@@ -88,19 +88,23 @@ class Exchange:
         """Whether the object is to be found in the answer, as the service does not see to its form."""
         return self.ladder is not None and not self.ladder.is_enforced
 
-    def answer(self, body: bytes, *, think_tags: bool = False) -> tuple[dict[str, Any], bool, Reply]:
+    def answer(self, body: bytes, *, think_tags: bool = False) -> tuple[dict[str, Any], bool, Reply | None]:
         """The whole answer in the API that was asked, whether it differs from the bytes that came, and what it says.
 
-        The bytes pass as they are where nothing is translated and the SDK's types can hold what they say.
+        The bytes pass as they are where nothing is translated and the SDK's types can hold what they say; None for
+        what it says where there was no need to read that.
         Raises `WireError` for what is no answer at all.
         """
         wire = self.receipt.spoken
+        may_pass = not (self.rewrites or think_tags) and self.ladder is None
+        if may_pass and (sound := sound_answer(wire, body)) is not None:
+            return sound, False, None
         read = Answer(wire, think_tags=think_tags)
         read.feed(body)
         read.end()
         assert read.reply is not None  # `end` returned
         reply, found = read.reply, self.found(read.reply)
-        if self.rewrites or found.text != reply.text:
+        if self.rewrites or found is not reply:
             return self.dump(found), True, found
         data = reply.raw if read.is_body else None
         if data is not None and not self.mends:
@@ -112,12 +116,13 @@ class Exchange:
         return made, True, reply
 
     def found(self, reply: Reply) -> Reply:
-        """The reply with the object that was asked for as its text, where one is in it."""
+        """The reply with the object that was asked for as its text, where one is in it; the same where nothing is."""
         if self.ladder is None:
             return reply
         unpacked = self.ladder.unpacked(reply)
-        found = with_object(unpacked)
-        if found.text.strip() != unpacked.text.strip() and _TAKEN_OUT not in self.receipt.notes:
+        found = with_object(unpacked, self.ladder.schema)
+        self.receipt.notes += unpacked.notes[len(reply.notes) :]
+        if found is not unpacked:
             self.receipt.notes.append(_TAKEN_OUT)
         return found
 
@@ -155,8 +160,9 @@ class Exchange:
 
 
 class StreamTranslation:
-    """Turns the bytes of one API's stream into those of the other; `final` is the whole answer object at the end.
+    """Turns the bytes of one API's stream into those of the other.
 
+    At the end `final` is the whole answer object, and `reply` what the program was told.
     `feed` and `end` raise what `allos.wire.answer.Answer` raises.
     """
 
@@ -168,9 +174,9 @@ class StreamTranslation:
         self._encoder = self._codec.Encoder(request=exchange.request)
         self._seals = exchange.seals
         self._thoughts: list[dict[str, Any]] = []  # the reasoning items that have ended
-        self._ladder = exchange.ladder if exchange.seeks_object else None
-        self._objects = Objects()
+        self._objects = _sought(exchange)
         self.final: dict[str, Any] | None = None
+        self.reply: Reply | None = None
 
     @property
     def events(self) -> int:
@@ -197,18 +203,17 @@ class StreamTranslation:
 
     def _let(self, deltas: Iterable[Delta]) -> list[Delta]:
         """The deltas that the program is to see: of an object that is sought, no words around it."""
-        if self._ladder is None:
+        if self._objects is None:
             return list(deltas)
-        return [let for delta in deltas for let in self._objects.feed(self._ladder.shown(delta))]
+        return [let for delta in deltas for let in self._objects.feed(delta)]
 
     def end(self) -> bytes:
         """The translated end of the stream. A cut stream raises and is never completed."""
-        last = self._let(self._answer.end()) + self._objects.end()
+        last = self._let(self._answer.end()) + (self._objects.end() if self._objects is not None else [])
         payloads = [payload for delta in last for payload in self._said(delta)]
         reply = self._answer.reply
         assert reply is not None  # `end` returned
-        if self._ladder is not None:
-            reply = self._exchange.found(reply)
+        self.reply = reply = reply if self._objects is None else self._shown(reply, self._objects)
         payloads += self._sealed(self._encoder.end(self._exchange.told(reply)))
         if len(reply.choices) > 1 and self._exchange.receipt.asked == "responses":
             self._exchange.receipt.notes.append(Note("left out", "choices", "a Response holds one answer"))
@@ -216,6 +221,15 @@ class StreamTranslation:
             if isinstance(payload.get("response"), dict):
                 self.final = payload["response"]
         return self._frames(payloads) + bytes(self._codec.TAIL)
+
+    def _shown(self, reply: Reply, objects: Objects) -> Reply:
+        """The reply as the deltas have told it, which may be less than all that came."""
+        ladder = self._exchange.ladder
+        assert ladder is not None  # an object is sought
+        unpacked = ladder.unpacked(reply)
+        notes = unpacked.notes[len(reply.notes) :] or (() if objects.is_whole else (_TAKEN_OUT,))
+        self._exchange.receipt.notes += notes
+        return objects.shown(unpacked)
 
     def _said(self, delta: Delta) -> list[dict[str, Any]]:
         return self._sealed(self._encoder.feed(delta))
@@ -246,6 +260,7 @@ class Guard:
         choices = exchange.sent_body.get("n")
         self._answer = Answer(exchange.receipt.spoken, decoder=self._watch, think_tags=think_tags, choices=choices)
         self.final: dict[str, Any] | None = None
+        self.reply: Reply | None = None
 
     @property
     def events(self) -> int:
@@ -273,7 +288,7 @@ class Guard:
     def end(self) -> bytes:
         """What is left to send. Raises `Incomplete` for a stream that was cut."""
         last = self._answer.end()
-        reply = self._answer.reply
+        self.reply = reply = self._answer.reply
         assert reply is not None  # `end` returned
         if self._answer.is_body:
             self._exchange.receipt.notes.append(Note("repaired", "stream", "the server sent one JSON body"))
@@ -330,21 +345,22 @@ def plan(
     return Exchange(receipt, asked_body, sent, request, mends=not target.is_openai, ladder=ladder)
 
 
-_ASKING: dict[Wire, tuple[str, ...]] = {
-    "chat": ("messages", "response_format", "tools", "tool_choice"),
-    "responses": ("input", "text", "tools", "tool_choice"),
-}
-
-
 def _asking(ladder: Ladder, source: Mapping[str, Any], wire: Wire, also: Sequence[Message]) -> dict[str, Any]:
     """A body that asks for its object in the way of this rung; what that doesn't concern stays as it was said."""
     codec = CODECS[wire]
     request = codec.load_request(source)
-    wanted = ladder.ask(request.replace(messages=(*request.messages, *also)) if also else request)
-    made = codec.dump_request(wanted)
-    names = _ASKING[wire] if wanted.messages is not request.messages else _ASKING[wire][1:]
-    kept = {name: value for name, value in source.items() if name not in names}
-    return kept | {name: made[name] for name in names if name in made}
+    before = codec.dump_request(request)
+    after = codec.dump_request(ladder.ask(request.replace(messages=(*request.messages, *also))))
+    kept = {name: value for name, value in source.items() if name in after or name not in before}
+    return kept | {name: value for name, value in after.items() if value != before.get(name)}
+
+
+def _sought(exchange: Exchange) -> Objects | None:
+    """What finds the object in the exchange's stream, where the service does not see to its form."""
+    ladder = exchange.ladder
+    if ladder is None or ladder.is_enforced:
+        return None
+    return Objects(ladder.schema, forced=ladder.rung == "tool")
 
 
 def form_of(asked: Wire, body: Mapping[str, Any]) -> OutputFormat | None:
@@ -356,7 +372,9 @@ def form_of(asked: Wire, body: Mapping[str, Any]) -> OutputFormat | None:
         found: OutputFormat | None = CODECS[asked].load_request({name: body[name]}).format
     except Unsupported:
         return None
-    return found if found is not None and found.kind in ("json_schema", "json_object") else None
+    if found is None or found.kind not in ("json_schema", "json_object"):
+        return None
+    return found if isinstance(found.schema, (Mapping, type(None))) else None
 
 
 def _take_apart(source: dict[str, Any], spoken: Wire, notes: list[Note]) -> None:

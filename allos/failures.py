@@ -31,6 +31,7 @@ __all__ = [
     "from_transport",
     "from_wire",
     "out_of_time",
+    "said_by",
     "too_quiet",
     "worded",
 ]
@@ -74,7 +75,7 @@ def is_quota(error: openai.APIStatusError, codes: Iterable[str] = ()) -> bool:
 
     `codes` are the service's own codes or types for it; `*` stands for any letters.
     """
-    fault = _said(error)
+    fault = said_by(error)
     said = [str(word) for word in (fault.code, fault.type) if word]
     return (
         error.status_code == 402
@@ -85,7 +86,7 @@ def is_quota(error: openai.APIStatusError, codes: Iterable[str] = ()) -> bool:
 
 def is_missing_model(error: openai.APIStatusError) -> bool:
     """Whether the service says that it has no such model."""
-    fault = _said(error)
+    fault = said_by(error)
     return fault.code in ("model_not_found", "model_decommissioned") or (
         error.status_code in (400, 404, 422) and bool(_NO_MODEL.search(fault.message))
     )
@@ -93,7 +94,7 @@ def is_missing_model(error: openai.APIStatusError) -> bool:
 
 def is_too_long(error: openai.APIStatusError) -> bool:
     """Whether the service says that the request does not fit into the model's context."""
-    fault = _said(error)
+    fault = said_by(error)
     return bool(_CONTEXT.search(f"{fault.code} {fault.type} {fault.message}"))
 
 
@@ -102,11 +103,11 @@ def is_missing_route(error: openai.APIStatusError) -> bool:
     return (
         error.status_code in (404, 405, 501)
         and not is_missing_model(error)
-        and bool(_NO_ROUTE.search(_said(error).message) or error.status_code in (405, 501))
+        and bool(_NO_ROUTE.search(said_by(error).message) or error.status_code in (405, 501))
     )
 
 
-def _said(error: openai.APIStatusError) -> Fault:
+def said_by(error: openai.APIStatusError) -> Fault:
     """What the error's body says, from the whole of it where it was read: the SDK keeps only what is under `error`."""
     whole = dig(error.response.text) if error.response.is_error and error.response.is_closed else Fault("")
     return whole if whole.message else dig(error.body)
@@ -114,7 +115,7 @@ def _said(error: openai.APIStatusError) -> Fault:
 
 def from_status(error: openai.APIStatusError, target: Target) -> openai.APIStatusError:
     """The same error with the server's words and the next step in its text."""
-    fault = _said(error)
+    fault = said_by(error)
     url = _plain(str(error.response.request.url))
     words = _masked(fault.message or "no explanation", target)
     text = f"{_service(target)} answered {error.response.status_code} at {url}: {words}"
@@ -124,7 +125,7 @@ def from_status(error: openai.APIStatusError, target: Target) -> openai.APIStatu
 
 
 def _remade(error: openai.APIStatusError, text: str) -> openai.APIStatusError:
-    fault = _said(error)
+    fault = said_by(error)
     made = type(error)(text, response=error.response, body=error.body)
     made.code = made.code or fault.code
     made.type = made.type or fault.type

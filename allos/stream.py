@@ -133,7 +133,7 @@ class _Steps:
         reply = replace(reply, notes=(*reply.notes, *self._notes))
         calls = self._talk.calls(reply)
         if not calls:
-            self.reply = self._talk.finished(reply)
+            self.reply = self._talk.ended(reply)
         return reply, calls
 
 

@@ -20,7 +20,7 @@ from allos.messages import Delta, Message, MessageLike, Note, OutputFormat, Repl
 from allos.settings import Target
 from allos.tools import Toolbox, ToolLike
 from allos.wire import chat, responses
-from allos.wire.objects import extracted
+from allos.wire.objects import extracted, values
 
 __all__ = ["SchemaLike", "Talk", "as_messages", "output_format"]
 
@@ -127,8 +127,10 @@ class Talk:
                 target,
                 wire=target.speaks,
                 model=request.model or target.model,
-                has_tools=bool(self._request.tools),
+                may_force=not self._request.tools,
+                may_repeat="conversation" not in request.extra,
             )
+        self._misfit: ParseError | None = None  # the first answer that did not fit, while it is asked for again
 
     @property
     def request(self) -> Request:
@@ -168,6 +170,8 @@ class Talk:
 
     def calls(self, reply: Reply) -> Sequence[ToolCall]:
         """The tool calls of a reply that are to be run here; none when the conversation is over."""
+        if self._ladder is not None:
+            self._ladder.answered()
         self._steps_left -= 1
         return reply.tool_calls if self._steps_left > 0 and self.toolbox.answers(reply.tool_calls) else ()
 
@@ -182,9 +186,16 @@ class Talk:
         messages = (*self._request.messages, reply.message, *results)
         self._request = self._request.replace(messages=messages, tool_choice=choice)
 
-    def steps_down(self, error: openai.APIStatusError) -> bool:
-        """Whether the service refused the way in which an object was asked for, so that `request` asks in another."""
-        return self._ladder is not None and self._ladder.refused(error)
+    def steps_down(self, error: openai.APIError) -> bool:
+        """Whether the service refused the way in which an object was asked for, so that `request` asks in another.
+
+        Raises `ParseError` where an answer had come before that did not fit: it is not lost to the question after it.
+        """
+        if isinstance(error, openai.APIStatusError) and self._ladder is not None and self._ladder.refused(error):
+            return True
+        if self._misfit is not None:
+            raise self._misfit from error
+        return False
 
     def shown(self, delta: Delta) -> Delta:
         """A delta as the caller sees it: an object is text, however it was asked for."""
@@ -208,12 +219,20 @@ class Talk:
         try:
             parsed = self._parsed(reply.text)
         except ValueError as error:
-            self._ladder.ignored_if(reply)
             name = getattr(self.schema, "__name__", "asked for")
             text = f"The answer does not fit the schema {name}: {_reason(error)}. It was {_short(reply.text)}"
             raise ParseError(text, reply=reply) from error
         self._ladder.held()
         return replace(reply, parsed=parsed)
+
+    def ended(self, reply: Reply) -> Reply:
+        """`finished` for a stream, in which an answer is not asked for again: the next call begins another way."""
+        try:
+            return self.finished(reply)
+        except ParseError as error:
+            if self._ladder is not None and isinstance(error.__cause__, ValueError):
+                self._ladder.misread(error.reply)
+            raise
 
     def result(self, reply: Reply) -> Reply | None:
         """`finished`, or None where `request` now asks once more, as the object did not fit."""
@@ -222,16 +241,20 @@ class Talk:
         except ParseError as error:
             misfit = error.__cause__
             if self._ladder is None or not isinstance(misfit, ValueError):
+                if self._misfit is not None:
+                    raise self._misfit from error
                 raise
             said = self._ladder.misfit(error.reply, _reason(misfit))
             if said is None:
                 raise
+            self._misfit = self._misfit or error
             self._request = self._request.replace(messages=(*self._request.messages, *said))
             return None
 
     def _parsed(self, text: str) -> Any:
         assert self.schema is not None  # asked only where there is one
-        found = extracted(text) or text
+        assert self._ladder is not None  # likewise
+        found = extracted(text, self._ladder.schema) or (values(text) or [text])[-1]
         if isinstance(self.schema, Mapping):
             return fitting(found, self.schema)
         return pydantic.TypeAdapter(self.schema).validate_json(found)

@@ -27,7 +27,7 @@ ROADS = [("chat", "chat"), ("responses", "responses"), ("responses", "chat"), ("
 def nothing_kept():
     """What one test taught or registered is unknown to the next."""
     yield
-    ladder._learned.clear()
+    ladder._memory.clear()
     endpoints._registered.pop("poor", None)
     endpoints._table.cache_clear()
 
@@ -102,15 +102,16 @@ def form(asked: str) -> dict[str, Any]:
     return {"text": {"format": {"type": "json_schema", **its}}}
 
 
-REFUSED = [
-    ((), ["json_schema"]),
-    (("json_schema",), ["json_schema", "tool"]),
-    (("json_schema", "tool"), ["json_schema", "tool", "prompt"]),
+REFUSED = [  # and where the next call begins: the last of three tries goes to the prompt
+    ((), ["json_schema"], "json_schema"),
+    (("json_schema",), ["json_schema", "tool"], "tool"),
+    (("json_schema", "tool"), ["json_schema", "tool", "prompt"], "json_object"),
 ]
+SAID = {"json_schema": "as json_schema", "tool": "as a call that is forced", "prompt": "in the prompt"}
 
 
-@pytest.mark.parametrize(("refuses", "ways"), REFUSED)
-async def test_a_refused_way_is_followed_by_the_next_and_remembered(program, streamed, refuses, ways):
+@pytest.mark.parametrize(("refuses", "ways", "then"), REFUSED)
+async def test_a_refused_way_is_followed_by_the_next_and_remembered(program, streamed, refuses, ways, then):
     service = Service(refuses)
     its = program(service)
     found, answer = await parsed(its, streamed)
@@ -119,10 +120,10 @@ async def test_a_refused_way_is_followed_by_the_next_and_remembered(program, str
     assert not its.cut(answer)
     assert not its.calls(answer)
     assert service.ways == ways
-    assert told(answer) == [("routed", ladder._SAID[ways[-1]])]
+    assert told(answer) == [("routed", f"asked for {SAID[ways[-1]]}")]
     again, _ = await parsed(its, streamed)
     assert again == found
-    assert service.ways == [*ways, ways[-1]]
+    assert service.ways == [*ways, then]
 
 
 async def test_what_passes_as_it_is_keeps_its_bytes(program, road):
@@ -199,17 +200,17 @@ async def test_an_answer_that_does_not_fit_is_asked_for_once_more_with_what_is_w
     assert found == Place(city="Paris")
     assert service.ways == ["json_schema", "json_schema"]
     assert "lacks 'city'" in json.dumps(service.bodies[1])
-    assert told(answer)[-1] == ("repaired", "it was asked again, as the answer lacks 'city'")
+    again = "it was asked again, as the answer lacks 'city' (7 tokens in, 3 out)"
+    assert told(answer)[-1] == ("repaired", again)
 
 
-async def test_prose_says_that_the_way_is_ignored_and_the_next_is_taken(program):
-    service = Service(say=lambda count: "Paris, I think." if count == 1 else PARIS)
+async def test_prose_says_that_the_way_is_ignored_and_two_calls_teach_to_leave_it(program):
+    service = Service(say=lambda count: "Paris, I think." if count in (1, 3) else PARIS)
     its = program(service)
-    found, _ = await parsed(its)
-    assert found == Place(city="Paris")
-    assert service.ways == ["json_schema", "tool"]
-    await parsed(its)
-    assert service.ways[2:] == ["tool"]
+    for _ in range(3):
+        found, _ = await parsed(its)
+        assert found == Place(city="Paris")
+    assert service.ways == ["json_schema", "tool", "json_schema", "tool", "tool"]
 
 
 async def test_where_schemas_and_forced_calls_are_ignored_the_prompt_asks_as_if_for_the_first_time(program):
@@ -262,7 +263,7 @@ async def test_an_object_among_words_is_taken_out(program, text):
     found, answer = await parsed(program(service))
     assert found == Place(city="Paris")
     assert service.ways == ["json_schema"]
-    assert told(answer)[-1] == ("repaired", "the words around the object were left out")
+    assert told(answer)[-1] == ("left out", "the words around the object")
 
 
 async def test_tools_of_the_program_keep_the_call_from_being_forced(program):
@@ -419,3 +420,238 @@ async def test_a_cut_answer_is_the_official_error_through_any_translation(progra
     with pytest.raises(error):
         await parsed(program(server))
     assert len(tries) == 1
+
+
+# A further question never costs the answer before it
+
+
+MISFIT = '{"town": "Paris"}'
+
+
+@pytest.mark.parametrize("status", [429, 400, 500, None])
+async def test_a_question_that_fails_leaves_the_answer_before_it(program, road, status):
+    def server(request: Any) -> Any:
+        tries.append(request)
+        if len(tries) == 1:
+            return answers.answer(request, MISFIT)
+        if status is None:
+            raise http.ConnectError("gone")
+        return http.Response(status, json={"error": {"message": "maximum context length is 10 tokens"}})
+
+    tries: list[Any] = []
+    its = program(server, max_retries=2)
+    with pytest.warns(allos.UnsupportedWarning, match="lacks 'city'"):
+        answer = await said(its, "Where?", **form(road[0]))
+    assert its.text(answer) == MISFIT
+    assert len(tries) == 2
+
+
+@pytest.mark.parametrize("second", ["cut", "prose"])
+async def test_a_worse_answer_leaves_the_one_before_it(program, road, second):
+    def server(request: Any) -> Any:
+        tries.append(request)
+        if len(tries) == 1:
+            return answers.answer(request, MISFIT)
+        if second == "prose":
+            return answers.answer(request, "Sorry, no.")
+        return http.Response(200, json=answers.cut(road[1], '{"ci'))
+
+    tries: list[Any] = []
+    its = program(server)
+    with pytest.warns(allos.UnsupportedWarning, match="lacks 'city'"):
+        answer = await said(its, "Where?", **form(road[0]))
+    assert its.text(answer) == MISFIT
+    assert not its.cut(answer)
+
+
+async def test_only_the_answer_that_the_program_gets_is_kept(program, road):
+    if road != ("responses", "chat"):
+        pytest.skip("history is kept here where Responses are translated")
+    service = Service(say=lambda count: MISFIT if count < 3 else "Yes.")
+    its = program(service, on_unsupported="ignore")
+    first = await said(its, "Where?", **form("responses"))
+    await said(its, "Sure?", previous_response_id=first.id)
+    talk = [entry["content"] for entry in service.bodies[-1]["messages"]]
+    assert talk == ["Where?", MISFIT, "Sure?"]
+
+
+async def test_a_cut_answer_keeps_its_words_and_is_not_asked_again(program, road, streamed):
+    text = '{"city": {"name": "Paris"}, "more": "lo'
+    tries: list[Any] = []
+
+    def server(request: Any) -> Any:
+        tries.append(request)
+        return http.Response(200, json=answers.cut(road[1], text))
+
+    its = program(server)
+    if streamed:
+        events = await each(await said(its, "Where?", stream=True, **form(road[0])))
+        assert its.streamed_text(events) == text
+    else:
+        assert its.text(await said(its, "Where?", **form(road[0]))) == text
+    assert len(tries) == 1
+
+
+async def test_words_beside_a_call_stay(program, road):
+    if road[1] != "chat":
+        pytest.skip("items stand apart on Responses")
+    call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
+    body = answers.calls("chat", ("call_1", "get_weather", "{}"))
+    body["choices"][0]["message"] = {"role": "assistant", "content": 'I look {"x": 1} up.', "tool_calls": [call]}
+    its = program(lambda request: http.Response(200, json=body))
+    answer = await said(its, "Where?", tools=[its.tool], **form(road[0]))
+    assert its.text(answer) == 'I look {"x": 1} up.'
+
+
+async def test_a_job_in_the_background_is_one_job(program, road):
+    if road != ("responses", "responses"):
+        pytest.skip("only Responses run in the background")
+    tries: list[Any] = []
+
+    def server(request: Any) -> Any:
+        tries.append(request)
+        return http.Response(200, json={**answers.whole("responses", ""), "status": "queued", "output": []})
+
+    answer = await said(program(server), "Where?", background=True, **form("responses"))
+    assert answer.status == "queued"
+    assert len(tries) == 1
+
+
+@pytest.mark.parametrize("more", [{}, {"previous_response_id": "resp_0"}, {"conversation": "conv_1"}])
+async def test_no_call_is_forced_where_the_service_keeps_the_conversation(program, road, more):
+    if road != ("responses", "responses"):
+        pytest.skip("a service that keeps Responses")
+    allos.register("poor", base_url="http://poor.test/v1", responses=True, stateful=True, key_variables=[])
+    service = Service(("json_schema",), say=lambda count: MISFIT)
+    await said(program(service, "poor", on_unsupported="ignore"), "Where?", **more, **form("responses"))
+    assert "tool" not in service.ways
+    expected = ["json_schema", "json_object"] + ([] if "conversation" in more else ["json_object"])
+    assert service.ways == expected, "a question in a conversation that is kept would stay in it"
+
+
+@pytest.mark.parametrize(
+    "schema", [True, {"properties": {"city": {"required": True}}}, {"type": [["x"]]}, {"$ref": "#/nowhere"}]
+)
+async def test_a_schema_of_another_kind_is_the_services_to_judge(program, road, schema):
+    its = {"name": "place", "schema": schema}
+    chat = {"response_format": {"type": "json_schema", "json_schema": its}}
+    asks = chat if road[0] == "chat" else {"text": {"format": {"type": "json_schema", **its}}}
+    answer = await said(program(Service()), "Where?", **asks)
+    assert answer.id
+
+
+async def test_an_array_is_never_forced_into_a_call(program, road):
+    schema = {"type": "array", "items": Place.model_json_schema()}
+    its = {"name": "places", "schema": schema}
+    chat = {"response_format": {"type": "json_schema", "json_schema": its}}
+    asks = chat if road[0] == "chat" else {"text": {"format": {"type": "json_schema", **its}}}
+    service = Service(("json_schema",), say=lambda count: f"Sure: [{PARIS}]" if count < 3 else PARIS)
+    one = program(service)
+    answer = await said(one, "Where?", **asks)
+    assert json.loads(one.text(answer)) == [{"city": "Paris"}]
+    assert service.ways == ["json_schema", "prompt"]
+    await parsed(one)
+    assert service.ways[2:] == ["tool"], "what was learned of arrays is not held against objects"
+
+
+async def test_what_was_refused_is_learned_although_the_program_calls_tools(program):
+    def server(request: Any) -> Any:
+        ways.append(way_of(answers.body(request)))
+        if ways[-1] == "json_schema":
+            return http.Response(400, json={"error": {"message": "response_format is not supported"}})
+        return answers.call(request, ("call_1", "get_weather", '{"city": "Paris"}'))
+
+    ways: list[str] = []
+    its = program(server)
+    for _ in range(2):
+        await parsed(its, tools=[its.tool])
+    assert ways == ["json_schema", "json_object", "json_object"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (422, {"detail": [{"loc": ["body", "temperature"], "msg": "too high", "input": {"response_format": {}}}]}),
+        (400, {"error": {"message": "Invalid 'tools[0].function.name'", "param": "tools[0].function.name"}}),
+        (501, {"error": {"message": "Function not implemented"}}),
+    ],
+)
+async def test_words_about_something_else_are_no_refusal_of_the_form(program, status, body):
+    tries: list[Any] = []
+
+    def server(request: Any) -> Any:
+        tries.append(request)
+        return http.Response(status, json=body)
+
+    with pytest.raises(openai.APIStatusError):
+        await parsed(program(server))
+    assert len(tries) == 1
+
+
+async def test_an_empty_answer_is_asked_for_again_without_an_empty_message(program, road):
+    quirks = {"structured": ["prompt"]}
+    where = {"base_url": "http://poor.test/v1", "responses": True, "chat": True, "key_variables": []}
+    allos.register("poor", **where, quirks={**quirks, "responses": quirks})
+    service = Service(say=lambda count: "" if count == 1 else PARIS)
+    found, _ = await parsed(program(service, "poor"))
+    assert found == Place(city="Paris")
+    messages = service.bodies[-1]["messages" if road[1] == "chat" else "input"]
+    assert not [entry for entry in messages if entry.get("role") == "assistant"]
+
+
+async def test_a_misfit_that_is_an_error_is_no_broken_place(colour):
+    def server(request: Any) -> Any:
+        hosts.append(request.url.host)
+        return answers.answer(request, MISFIT)
+
+    hosts: list[str] = []
+    for name in ("poor", "spare"):
+        where = {"base_url": f"http://{colour}-{name}.test/v1", "key_variables": []}
+        allos.register(name, **where, quirks={"structured": ["prompt"]})
+    kind = allos.OpenAI if colour == "sync" else allos.AsyncOpenAI
+    library = openai.DefaultHttpxClient if colour == "sync" else openai.DefaultAsyncHttpxClient
+    transport = library(transport=http.MockTransport(server))
+    client = kind("poor", wire="chat", fallback=["spare/m"], on_unsupported="error", http_client=transport)
+    for _ in range(4):
+        with pytest.raises(openai.APIResponseValidationError, match="does not fit") as caught:
+            await said(PROGRAMS["chat"](client), "Where?", **form("chat"))
+        assert "incomplete" not in str(caught.value)
+        assert caught.value.reply.text == MISFIT
+    endpoints._registered.pop("spare", None)
+    assert set(hosts) == {f"{colour}-poor.test"}
+
+
+async def test_thoughts_and_probabilities_of_an_answer_stay(program, road):
+    if road[0] != road[1]:
+        pytest.skip("a translation")
+    body = answers.whole(road[1], PARIS + "\n")
+    if road[1] == "chat":
+        body["choices"][0]["logprobs"] = {
+            "content": [{"token": "{", "logprob": -0.1, "bytes": None, "top_logprobs": []}]
+        }
+    else:
+        body["output"].insert(0, {"type": "reasoning", "id": "rs_7", "summary": [], "encrypted_content": "x"})
+    its = program(lambda request: http.Response(200, json={**body, "id": "mine"}))
+    raw = await done(its.resource.with_raw_response.create(**its.asks("Where?"), **form(road[0])))
+    assert json.loads(raw.http_response.content) == {**body, "id": "mine"}
+
+
+async def test_what_stands_beside_a_forced_call_is_told(program, road):
+    def server(request: Any) -> Any:
+        if way_of(answers.body(request)) == "json_schema":
+            return http.Response(400, json={"error": {"message": "no json_schema here"}})
+        return answers.call(request, ("call_1", "place", PARIS), ("call_2", "place", '{"city": "Rome"}'))
+
+    its = program(server)
+    found, answer = await parsed(its)
+    assert found == Place(city="Paris")
+    assert told(answer)[-1] == ("left out", "words and calls beside the one that was forced")
+
+
+async def test_the_old_form_of_tools_keeps_the_call_from_being_forced(program, road):
+    if road[0] != "chat":
+        pytest.skip("only Chat Completions had functions")
+    functions = [{"name": "look", "parameters": {"type": "object", "properties": {}}}]
+    service = Service(("json_schema",))
+    await said(program(service), "Where?", functions=functions, **form("chat"))
+    assert service.ways == ["json_schema", "json_object"]

@@ -11,8 +11,9 @@ import openai
 from allos.dropin.answers import answered_here, as_page, faulty, remade, whole
 from allos.dropin.connections import AsyncOwnConnections, OwnConnections
 from allos.dropin.flow import AsyncFlow, SyncFlow
-from allos.dropin.route import Call, refusal_in
+from allos.dropin.route import refusal_in, settled
 from allos.dropin.shared import Shared
+from allos.dropin.tries import Tries
 from allos.dropin.way import Way, failures
 from allos.receipts import MARK
 from allos.redirects import AsyncWithinOrigin, WithinOrigin
@@ -42,10 +43,12 @@ class OpenAI(Shared, OwnConnections, WithinOrigin, openai.OpenAI):
         call = request.extensions[MARK]
         send = partial(self._send_somewhere, Way(self, request)) if call.may_move else partial(self._send_once, request)
         try:
-            return call.route.checked(call, send(stream=stream, **kwargs))
+            response = send(stream=stream, **kwargs)
         except transport_errors() as error:
             call.route.unreached(call, request, error)
             raise
+        settled(response)
+        return call.route.checked(call, response)
 
     def _send_somewhere(self, way: Way, *, stream: bool, **kwargs: Any) -> Any:
         while True:
@@ -61,6 +64,18 @@ class OpenAI(Shared, OwnConnections, WithinOrigin, openai.OpenAI):
                     return final
 
     def _send_once(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
+        tries, call = Tries(), request.extensions[MARK]
+        while call is not None:
+            try:
+                response = self._ask(request, stream=stream, **kwargs)
+            except failures() as error:
+                tries.failed(error)
+                break
+            if (call := tries.took(response)) is not None:
+                request = self._built(call)
+        return tries.result
+
+    def _ask(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
         call = request.extensions[MARK]
         if call.served is not None:
             return answered_here(call, request)
@@ -73,26 +88,21 @@ class OpenAI(Shared, OwnConnections, WithinOrigin, openai.OpenAI):
             refusal = refusal_in(response)
             switched = route.switched(call, refusal)
             if switched is not None:
-                other = self._send_once(self._built(switched), stream=stream, **kwargs)
+                other = self._ask(self._built(switched), stream=stream, **kwargs)
                 if not switched.is_missing:
                     return other
-            if (stepped := route.stepped(call, refusal)) is not None:
-                return self._send_once(self._built(stepped), stream=stream, **kwargs)
+            route.refuses(call, refusal)
             return route.refused(call, refusal)
         if call.instead_of is not None:
             route.learn(call)
         if not exchange.stream:
             content = response.read()
-            answer = route.whole(call, response, content)
-            if isinstance(answer, Call):
-                return self._send_once(self._built(answer), stream=stream, **kwargs)
-            return whole(response, call, content, answer, stream=stream)
+            return whole(response, call, content, route.whole(call, response, content), stream=stream)
         flow = SyncFlow(call, response)
         try:
             flow.begin()
         except openai.APIStatusError as error:
-            if (stepped := route.stepped(call, error)) is not None:
-                return self._send_once(self._built(stepped), stream=stream, **kwargs)
+            route.refuses(call, error)
             return faulty(response, call, error)
         return remade(response, call, stream=flow)
 
@@ -104,10 +114,12 @@ class AsyncOpenAI(Shared, AsyncOwnConnections, AsyncWithinOrigin, openai.AsyncOp
         call = request.extensions[MARK]
         send = partial(self._send_somewhere, Way(self, request)) if call.may_move else partial(self._send_once, request)
         try:
-            return call.route.checked(call, await send(stream=stream, **kwargs))
+            response = await send(stream=stream, **kwargs)
         except transport_errors() as error:
             call.route.unreached(call, request, error)
             raise
+        settled(response)
+        return call.route.checked(call, response)
 
     async def _send_somewhere(self, way: Way, *, stream: bool, **kwargs: Any) -> Any:
         while True:
@@ -123,6 +135,18 @@ class AsyncOpenAI(Shared, AsyncOwnConnections, AsyncWithinOrigin, openai.AsyncOp
                     return final
 
     async def _send_once(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
+        tries, call = Tries(), request.extensions[MARK]
+        while call is not None:
+            try:
+                response = await self._ask(request, stream=stream, **kwargs)
+            except failures() as error:
+                tries.failed(error)
+                break
+            if (call := tries.took(response)) is not None:
+                request = self._built(call)
+        return tries.result
+
+    async def _ask(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
         call = request.extensions[MARK]
         if call.served is not None:
             return answered_here(call, request)
@@ -135,25 +159,20 @@ class AsyncOpenAI(Shared, AsyncOwnConnections, AsyncWithinOrigin, openai.AsyncOp
             refusal = refusal_in(response)
             switched = route.switched(call, refusal)
             if switched is not None:
-                other = await self._send_once(self._built(switched), stream=stream, **kwargs)
+                other = await self._ask(self._built(switched), stream=stream, **kwargs)
                 if not switched.is_missing:
                     return other
-            if (stepped := route.stepped(call, refusal)) is not None:
-                return await self._send_once(self._built(stepped), stream=stream, **kwargs)
+            route.refuses(call, refusal)
             return route.refused(call, refusal)
         if call.instead_of is not None:
             route.learn(call)
         if not exchange.stream:
             content = await response.aread()
-            answer = route.whole(call, response, content)
-            if isinstance(answer, Call):
-                return await self._send_once(self._built(answer), stream=stream, **kwargs)
-            return whole(response, call, content, answer, stream=stream)
+            return whole(response, call, content, route.whole(call, response, content), stream=stream)
         flow = AsyncFlow(call, response)
         try:
             await flow.begin()
         except openai.APIStatusError as error:
-            if (stepped := route.stepped(call, error)) is not None:
-                return await self._send_once(self._built(stepped), stream=stream, **kwargs)
+            route.refuses(call, error)
             return faulty(response, call, error)
         return remade(response, call, stream=flow)

@@ -26,6 +26,8 @@ class _Flow:
     def __init__(self, call: Call, response: Any) -> None:
         exchange = call.exchange
         assert exchange is not None  # only calls that were sent come back
+        if exchange.ladder is not None:
+            exchange.ladder.answered()
         tags = call.route.target.endpoint.dialect.think_tags
         self._call = call
         self._exchange = exchange
@@ -65,9 +67,8 @@ class _Flow:
             last = self._flow.end()
         except WireError as error:
             raise from_wire(error, self._target, self._response, self._flow.so_far()) from None
-        reply = self._flow.so_far()
-        shown = self._exchange.found(reply) if self._exchange.seeks_object else reply
-        self._call.route.judged(self._exchange, shown, self._response)
+        assert self._flow.reply is not None  # `end` returned
+        self._call.route.judged(self._exchange, self._flow.reply, self._response)
         self._call.route.remember(self._exchange, self._flow.final)
         answered(self._exchange.receipt, self._flow.answer_id)
         return last

@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,13 @@ from allos.failures import from_status, from_transport, from_wire, is_missing_ro
 from allos.fallback import NAMES_A_HISTORY
 from allos.ladder import Ladder
 from allos.messages import Message, Note, Reply, Wire
+from allos.receipts import MARK
 from allos.retry import Budget, Policy, budget_for
 from allos.settings import Target
 from allos.state import Sessions, StateError
 from allos.transport import library_errors
 
-__all__ = ["Call", "Route", "refusal_in"]
+__all__ = ["Call", "Route", "refusal_in", "settled"]
 
 _ASKED: dict[str, Wire] = {path: wire for wire, path in PATHS.items()}
 _OTHER: dict[Wire, Wire] = {"chat": "responses", "responses": "chat"}
@@ -50,6 +51,10 @@ class Call:
     may_move: bool = False
     tries: int = 0  # that the SDK has made before this one
     tries_left: int = 0  # that the SDK would make after this one
+    also: tuple[Message, ...] = ()  # what is said after all else, where an object is asked for again
+    answer: Mapping[str, Any] | None = None  # the whole answer that the program would get
+    reply: Reply | None = None  # what that says, where an object was asked for
+    again: Call | None = None  # what to ask instead, where the object was refused or does not fit
 
     @property
     def receipt(self) -> Receipt | None:
@@ -109,17 +114,18 @@ class Route:
         *,
         may_switch: bool = False,
         ladder: Ladder | None = None,
-        also: Sequence[Message] = (),
+        also: tuple[Message, ...] = (),
     ) -> Call:
         """The call as it is sent over the API `spoken`, or the refusal that a server would give."""
-        call = Call(self, may_switch=may_switch, options=options, asked=options)
+        call = Call(self, may_switch=may_switch, options=options, asked=options, also=also)
         expanded = None
-        ladder = ladder or self._ladder(asked, spoken, body)
+        is_first, ladder = ladder is None, ladder or self._ladder(asked, spoken, body)
         try:
             if asked == "responses" and self._is_ours(body, spoken):
                 expanded = self.sessions.expand(body)
             call.exchange = plan(asked, spoken, body, self.target, expanded=expanded, ladder=ladder, also=also)
-            self._tell(call.exchange)
+            if is_first or self.on_unsupported == "error":
+                self._tell(call.exchange)
         except StateError as error:
             call.served = (error.status, error.body)
         except Unsupported as error:
@@ -132,11 +138,24 @@ class Route:
         return call
 
     def _ladder(self, asked: Wire, spoken: Wire, body: Mapping[str, Any]) -> Ladder | None:
-        """The ways to the object that a request asks for; none at OpenAI, which knows what its fields say."""
-        wanted = None if self.target.is_openai else form_of(asked, body)
+        """The ways to the object that a request asks for; none at OpenAI, which knows what its fields say.
+
+        What runs in the background is not waited for. Where the service keeps the conversation, a forced call would
+        stay in it without a result, and each further question would too.
+        """
+        wanted = None if self.target.is_openai or body.get("background") else form_of(asked, body)
         if wanted is None:
             return None
-        return Ladder(wanted, self.target, wire=spoken, model=body.get("model"), has_tools=bool(body.get("tools")))
+        keeps = spoken == "responses" and not self._is_ours(body, spoken)
+        is_kept = keeps and (bool(NAMES_A_HISTORY & body.keys()) or body.get("store") is not False)
+        return Ladder(
+            wanted,
+            self.target,
+            wire=spoken,
+            model=body.get("model"),
+            may_force=not (body.get("tools") or body.get("functions") or (is_kept and self.target.endpoint.stateful)),
+            may_repeat=not (keeps and body.get("conversation")),
+        )
 
     def _is_ours(self, body: Mapping[str, Any], spoken: Wire) -> bool:
         """Whether the history that a request names is to be replayed from here."""
@@ -173,29 +192,38 @@ class Route:
 
     # What came back.
 
-    def stepped(self, call: Call, error: openai.APIStatusError) -> Call | None:
-        """The call that asks for its object in another way, where the service has just refused this one."""
-        ladder = call.exchange.ladder if call.exchange is not None else None
-        return self._asked_anew(call, ladder) if ladder is not None and ladder.refused(error) else None
-
-    def _asked_anew(self, call: Call, ladder: Ladder, also: Sequence[Message] = ()) -> Call:
-        exchange = call.exchange
-        assert exchange is not None  # only calls that were sent come back
-        asked, spoken = exchange.receipt.asked, exchange.receipt.spoken
-        made = self.travel(asked, spoken, exchange.asked_body, call.options, ladder=ladder, also=also)
-        made.instead_of = call.instead_of
-        made.may_move = False  # it is on the way already
-        return made
-
     def switched(self, call: Call, error: openai.APIStatusError) -> Call | None:
         """The call over the other API, where an unknown host has just shown that it lacks this one."""
         call.is_missing = is_missing_route(error)
         if not (call.is_missing and call.may_switch and call.exchange is not None):
             return None
-        asked, spoken = call.exchange.receipt.asked, call.exchange.receipt.spoken
-        made = self.travel(asked, _OTHER[spoken], call.exchange.asked_body, call.options)
+        made = self._anew(call, _OTHER[call.exchange.receipt.spoken])
         made.instead_of = error.status_code
-        made.may_move = False  # who switches is on the way already
+        return made
+
+    def refuses(self, call: Call, error: openai.APIStatusError) -> None:
+        """Note what to ask instead, where the service has just refused the way in which an object was asked for."""
+        ladder = call.exchange.ladder if call.exchange is not None else None
+        if ladder is not None and ladder.refused(error):
+            call.again = self._anew(call, ladder=ladder, also=call.also)
+
+    def _anew(
+        self,
+        call: Call,
+        spoken: Wire | None = None,
+        *,
+        ladder: Ladder | None = None,
+        also: tuple[Message, ...] = (),
+    ) -> Call:
+        """The call that is made instead of one that has come back."""
+        exchange = call.exchange
+        assert exchange is not None  # only calls that were sent come back
+        receipt = exchange.receipt
+        made = self.travel(
+            receipt.asked, spoken or receipt.spoken, exchange.asked_body, call.options, ladder=ladder, also=also
+        )
+        made.instead_of = call.instead_of
+        made.may_move = False  # it is on the way already
         return made
 
     def learn(self, call: Call) -> None:
@@ -212,30 +240,36 @@ class Route:
             f"{_NAMES[spoken]} API from now on. Set wire={spoken!r} or ALLOS_WIRE={spoken} to skip the first try."
         )
 
-    def whole(self, call: Call, response: Any, content: bytes) -> bytes | Call:
+    def whole(self, call: Call, response: Any, content: bytes) -> bytes:
         """The bytes of the answer in the API that was asked; the same ones where they may pass as they are.
 
-        A call is what to ask instead, where the object in the answer does not fit its schema.
+        `call.again` is what to ask instead, where the object in the answer does not fit its schema.
         """
         exchange = call.exchange
         assert exchange is not None  # only calls that were sent come back
         try:
-            answer, is_new, reply = exchange.answer(content, think_tags=self.target.endpoint.dialect.think_tags)
+            call.answer, is_new, call.reply = exchange.answer(
+                content, think_tags=self.target.endpoint.dialect.think_tags
+            )
         except WireError as error:
             raise from_wire(error, self.target, response) from None
-        if (again := self._again(call, reply)) is not None:
-            return again
-        self.judged(exchange, reply, response)
-        self.remember(exchange, answer)
-        return json.dumps(answer).encode() if is_new else content
+        if exchange.ladder is not None and call.reply is not None:
+            exchange.ladder.answered()
+            self._repeat(call, exchange.ladder, call.reply)
+        return json.dumps(call.answer).encode() if is_new else content
 
-    def _again(self, call: Call, reply: Reply) -> Call | None:
-        """The call that asks once more for an object, where this one does not fit."""
-        ladder = call.exchange.ladder if call.exchange is not None else None
-        if ladder is None or not ladder.concerns(reply) or (reason := ladder.fault(reply)) is None:
-            return None
-        also = ladder.misfit(reply, reason)
-        return None if also is None else self._asked_anew(call, ladder, also)
+    def _repeat(self, call: Call, ladder: Ladder, reply: Reply) -> None:
+        reason = ladder.fault(reply) if ladder.concerns(reply) else None
+        also = ladder.misfit(reply, reason) if reason is not None else None
+        if also is not None:
+            call.again = self._anew(call, ladder=ladder, also=(*call.also, *also))
+
+    def settle(self, call: Call, response: Any) -> None:
+        """Learn from the whole answer that the program gets, and keep it where that is ours to do."""
+        if call.answer is not None and call.exchange is not None:
+            if call.reply is not None:
+                self.judged(call.exchange, call.reply, response)
+            self.remember(call.exchange, call.answer)
 
     def judged(self, exchange: Exchange, reply: Reply, response: Any) -> None:
         """Learn from the last answer to a call whether its way leads to an object, and tell where it led to none."""
@@ -245,11 +279,15 @@ class Route:
         if (reason := ladder.fault(reply)) is None:
             ladder.held()
             return
-        ladder.ignored_if(reply)
+        if exchange.stream:
+            ladder.misread(reply)
         exchange.receipt.notes.append(Note("left out", "schema", f"the answer does not fit it: {reason}"))
         if self.on_unsupported == "error":
-            error = BadData(f"an answer that does not fit the schema ({reason})", body=reply.text)
-            raise from_wire(error, self.target, response, reply)
+            made = from_wire(
+                BadData(f"an answer that does not fit the schema ({reason})", body=reply.text), self.target, response
+            )
+            made.reply = reply  # type: ignore[attr-defined]  # as on IncompleteReplyError
+            raise made
         if self.on_unsupported == "warn":
             _warn(f"{self.target.endpoint.alias}: the answer does not fit the schema: {reason}")
 
@@ -300,6 +338,12 @@ class Route:
     @property
     def _budget(self) -> Budget:
         return budget_for(self.target.base_url)
+
+
+def settled(response: Any) -> None:
+    """Conclude the call that a response is the answer to, wherever it was sent."""
+    call: Call = response.request.extensions[MARK]
+    call.route.settle(call, response)
 
 
 def refusal_in(response: Any) -> openai.APIStatusError:

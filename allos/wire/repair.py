@@ -19,7 +19,7 @@ from allos.wire.chat.reasoning import FIELDS, LIST_FIELDS
 from allos.wire.chat.replies import dump_finish, dump_usage, load_usage
 from allos.wire.collect import deltas
 
-__all__ = ["Watch", "as_stream", "dated", "repaired"]
+__all__ = ["Watch", "as_stream", "dated", "repaired", "sound_answer"]
 
 _FINISHES = ("stop", "length", "tool_calls", "content_filter", "function_call")
 _SAID = ("role", "content", "refusal", "tool_calls", "function_call", "annotations")
@@ -70,6 +70,21 @@ def repaired(wire: Wire, data: Any, reply: Reply) -> dict[str, Any] | None:
         )
         choice["message"] = {**further, **choice["message"]}
     return {**data, **made}
+
+
+def sound_answer(wire: Wire, body: bytes) -> dict[str, Any] | None:
+    """The JSON of a whole answer that has ended well and that the SDK can hold; None where that takes a closer look."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict) or data.get("error"):
+        return None
+    if wire == "chat":
+        is_sound = _is_completion(data) and not any(choice.get("error") for choice in data["choices"])
+    else:
+        is_sound = data.get("status") == "completed" and _is_response(data)
+    return data if is_sound else None
 
 
 def _is_response(data: Mapping[str, Any]) -> bool:

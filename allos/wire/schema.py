@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["problem", "without_references"]
+__all__ = ["named", "without_references"]
 
 _LARGEST = 10_000  # nodes; references that are used often can make a small schema very large
 
@@ -50,67 +50,19 @@ class _Writer:
             return rest if reference is None else {"$ref": self.write(reference, inside), **rest}
         if reference in inside:
             raise _CannotWrite
-        return {**self.write(self._find(reference), (*inside, reference)), **rest}
-
-    def _find(self, reference: str) -> Mapping[str, Any]:
-        if not reference.startswith("#/"):
+        node = named(reference, self._root)
+        if node is None:
             raise _CannotWrite
-        node: Any = self._root
-        for step in reference[2:].split("/"):
-            node = node.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(node, Mapping) else None
-        if not isinstance(node, Mapping):
-            raise _CannotWrite
-        return node
+        return {**self.write(node, (*inside, reference)), **rest}
 
 
-_KINDS: Mapping[str, tuple[type, ...]] = {
-    "object": (dict,),
-    "array": (list,),
-    "string": (str,),
-    "number": (int, float),
-    "integer": (int,),
-    "boolean": (bool,),
-    "null": (type(None),),
-}
-
-
-def problem(value: Any, schema: Any, place: str = "") -> str | None:
-    """What of a value breaks the schema's types, enumerations, alternatives or required keys; None where nothing does.
-
-    Other keywords are not looked at, and neither is what a reference names: `without_references` writes it out.
-    """
-    if not isinstance(schema, Mapping):
+def named(reference: str, root: Any) -> Mapping[str, Any] | None:
+    """What a reference such as "#/$defs/City" names in a schema; None where it leads elsewhere or nowhere."""
+    if reference == "#":
+        return root if isinstance(root, Mapping) else None
+    if not reference.startswith("#/"):
         return None
-    where = place or "the answer"
-    kinds = schema.get("type")
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if isinstance(kinds, list) and not any(_is_kind(value, kind) for kind in kinds):
-        return f"{where} is no {' or '.join(map(str, kinds))}"
-    if isinstance(schema.get("enum"), list) and value not in schema["enum"]:
-        return f"{where} is none of {schema['enum']}"
-    if "const" in schema and value != schema["const"]:
-        return f"{where} is not {schema['const']!r}"
-    for ways in (schema.get("anyOf"), schema.get("oneOf")):
-        if isinstance(ways, list) and ways:
-            said = [problem(value, way, place) for way in ways]
-            if None not in said:
-                return said[0]
-    if isinstance(value, dict):
-        if missing := [key for key in schema.get("required") or () if key not in value]:
-            return f"{where} lacks {missing[0]!r}"
-        properties = schema.get("properties")
-        known = properties if isinstance(properties, Mapping) else {}
-        inner = [(value[key], known[key], f"{place}.{key}".strip(".")) for key in value if key in known]
-    elif isinstance(value, list):
-        inner = [(entry, schema.get("items"), f"{place}[{index}]") for index, entry in enumerate(value)]
-    else:
-        return None
-    found = (problem(entry, its, at) for entry, its, at in inner)
-    return next((wrong for wrong in found if wrong is not None), None)
-
-
-def _is_kind(value: Any, kind: Any) -> bool:
-    kinds = _KINDS.get(kind)
-    if kinds is None:
-        return True
-    return isinstance(value, kinds) and (kind == "boolean" or not isinstance(value, bool))
+    node: Any = root
+    for step in reference[2:].split("/"):
+        node = node.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(node, Mapping) else None
+    return node if isinstance(node, Mapping) else None

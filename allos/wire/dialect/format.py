@@ -8,6 +8,7 @@ from typing import Any
 
 from allos.messages import Note
 from allos.wire.dialect.values import Dialect, ResponsesDialect
+from allos.wire.fits import kind_of
 
 __all__ = ["ANY_OBJECT", "in_words", "say_format", "say_text_format"]
 
@@ -76,10 +77,11 @@ def _as_items(given: Any) -> list[Any]:
 
 
 def in_words(schema: Any) -> str:
-    """The instruction that asks for an object of that schema, or for any where there is none."""
+    """The instruction that asks for a value of that schema, or for any object where there is none."""
     if not schema:
         return "Answer with one JSON object and nothing else."
-    return f"Answer with one JSON object and nothing else. It must fit this JSON schema:\n{json.dumps(schema)}"
+    kind = "object" if kind_of(schema) == "object" else "value"
+    return f"Answer with one JSON {kind} and nothing else. It must fit this JSON schema:\n{json.dumps(schema)}"
 
 
 def _with_instruction(messages: Sequence[Any], text: str) -> list[Any]:
