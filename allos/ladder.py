@@ -50,10 +50,13 @@ _ENOUGH = 2  # answers in a row in which a way was ignored; one may be the model
 
 
 def rungs(dialect: Dialect, wire: Wire) -> tuple[str, ...]:
-    """The ways that an endpoint has, the best first: json_schema, tool (a forced call), json_object, prompt."""
+    """The ways that an endpoint has, the best first: json_schema, tool (a forced call), json_object, prompt.
+
+    Every service has the last one, also where its row names others only.
+    """
     its = dialect if wire == "chat" else dialect.responses
     if its.structured is not None:
-        return its.structured
+        return its.structured if "prompt" in its.structured else (*its.structured, "prompt")
     forms, choices = its.response_format, its.tool_choice
     can_force = choices is None or not {"function", "required", "any"}.isdisjoint(choices)
     ways = {

@@ -209,7 +209,7 @@ async def test_the_table_says_where_to_begin(mock_client):
         (Dialect(response_format=("json_object",)), "chat", ("tool", "json_object", "prompt")),
         (Dialect(response_format=(), tool_choice=("auto",)), "chat", ("prompt",)),
         (Dialect(refuse=("tools",)), "chat", ("json_schema", "json_object", "prompt")),
-        (Dialect(structured=("tool",)), "chat", ("tool",)),
+        (Dialect(structured=("tool",)), "chat", ("tool", "prompt")),
         (Dialect(structured=("tool",)), "responses", STANDARD),
         (Dialect(responses=ResponsesDialect(response_format=())), "responses", ("tool", "prompt")),
     ],
