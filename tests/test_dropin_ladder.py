@@ -444,6 +444,7 @@ async def test_a_question_that_fails_leaves_the_answer_before_it(program, road, 
         answer = await said(its, "Where?", **form(road[0]))
     assert its.text(answer) == MISFIT
     assert len(tries) == 2
+    assert [action for action, _ in told(answer)] == ["routed", "repaired", "left out"]
 
 
 @pytest.mark.parametrize("second", ["cut", "prose"])

@@ -281,6 +281,7 @@ class Route:
             return
         if exchange.stream:
             ladder.misread(reply)
+        exchange.receipt.notes += [note for note in ladder.notes()[1:] if note not in exchange.receipt.notes]
         exchange.receipt.notes.append(Note("left out", "schema", f"the answer does not fit it: {reason}"))
         if self.on_unsupported == "error":
             made = from_wire(
