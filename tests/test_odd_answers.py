@@ -312,3 +312,10 @@ def test_what_has_the_wrong_type_is_replaced() -> None:
     assert isinstance(response.created_at, (int, float))
     assert response.tools == []
     assert response.output[0].id == "msg_1"
+
+
+def test_a_null_is_left_out_only_where_the_reference_lets_it_not_be() -> None:
+    items = [MESSAGE | {"id": "msg_1", "phase": None}, CALL | {"async": None, "namespace": None, "caller": None}]
+    message, call = (item.to_dict() for item in responded({"id": "resp_1", "output": items}).output)
+    assert message["phase"] is None
+    assert call == CALL | {"caller": None}

@@ -40,7 +40,9 @@ class OpenAI(Shared, OwnConnections, WithinOrigin, openai.OpenAI):
     """
 
     def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
-        call = request.extensions[MARK]
+        call = request.extensions.get(MARK)
+        if call is None:  # made by other hands than ours
+            return super()._send_request(request, stream=stream, **kwargs)
         send = partial(self._send_somewhere, Way(self, request)) if call.may_move else partial(self._send_once, request)
         try:
             response = send(stream=stream, **kwargs)
@@ -111,7 +113,9 @@ class AsyncOpenAI(Shared, AsyncOwnConnections, AsyncWithinOrigin, openai.AsyncOp
     """`OpenAI` for asynchronous programs: `openai.AsyncOpenAI` on any endpoint."""
 
     async def _send_request(self, request: Any, *, stream: bool, **kwargs: Any) -> Any:
-        call = request.extensions[MARK]
+        call = request.extensions.get(MARK)
+        if call is None:  # made by other hands than ours
+            return await super()._send_request(request, stream=stream, **kwargs)
         send = partial(self._send_somewhere, Way(self, request)) if call.may_move else partial(self._send_once, request)
         try:
             response = await send(stream=stream, **kwargs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -116,15 +116,19 @@ def _with_id(item: dict[str, Any]) -> dict[str, Any]:
 def _filled(data: Any, made: dict[str, Any]) -> dict[str, Any]:
     """The server's own Response with what it lacks, or says in a form that the SDK can't read, from `made`.
 
-    Of its items only nulls are left out: they say nothing, and the SDK's tool runner takes them for claims.
+    Of its items only nulls are left out that the reference does not know: the SDK's tool runner takes them for claims.
     """
     if not isinstance(data, Mapping):
         return made
     said = {name: value for name, value in data.items() if isinstance(value, _RESPONSE.get(name, object))}
     output = data.get("output")
     if isinstance(output, list) and all(map(_is_item, output)):
-        made["output"] = [_with_id({name: said for name, said in item.items() if said is not None}) for item in output]
+        made["output"] = [_with_id(_without(item, responses.wrong_nulls(item))) for item in output]
     return {**made, **said, "output": made["output"]}
+
+
+def _without(item: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: said for name, said in item.items() if name not in names}
 
 
 def _is_completion(data: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from allos.wire.responses.encode import TAIL, Encoder, frame
 from allos.wire.responses.items import fresh_id
 from allos.wire.responses.reply import dump_reply, load_reply
 from allos.wire.responses.request import dump_request, load_request
-from allos.wire.responses.steady import Steady
+from allos.wire.responses.steady import Steady, wrong_nulls
 
 __all__ = [
     "TAIL",
@@ -23,4 +23,5 @@ __all__ = [
     "fresh_id",
     "load_reply",
     "load_request",
+    "wrong_nulls",
 ]

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Steady"]
+__all__ = ["Steady", "wrong_nulls"]
+
+
+def wrong_nulls(item: Mapping[str, Any]) -> list[str]:
+    """The fields of a call that are null although the reference does not let them be."""
+    if item.get("type") != "function_call":
+        return []
+    return [name for name in ("async", "namespace") if name in item and item[name] is None]
 
 
 class Steady:
@@ -56,12 +63,10 @@ class Steady:
         self._set(holder, key, self._items.setdefault(place, holder[key]))
 
     def _leave_out_nulls(self, item: Any) -> None:
-        """Leave out of a call what the reference does not let be null."""
-        if isinstance(item, dict) and item.get("type") == "function_call":
-            for name in ("async", "namespace"):
-                if name in item and item[name] is None:
-                    del item[name]
-                    self._changed = True
+        if isinstance(item, dict) and (names := wrong_nulls(item)):
+            for name in names:
+                del item[name]
+            self._changed = True
 
     def _count_part(self, place: int, event: dict[str, Any]) -> None:
         """Number an item's parts in the order in which they began."""
