@@ -98,6 +98,20 @@ def _tool_choice(value: str | ToolChoice | Mapping[str, Any]) -> ToolChoice:
     return loaded
 
 
+def _check_choice(request: Request) -> None:
+    """Refuse a tool choice that names a tool which is not there: not every service would say so."""
+    choice = request.tool_choice
+    if choice is None or {"tools", "prompt"} & request.extra.keys():  # these bring tools that are not seen here
+        return
+    known = [tool.name for tool in request.tools]
+    named = choice.names if choice.mode == "allowed" else (choice.name,) if choice.mode == "tool" else ()
+    if unknown := [name for name in named if name not in known]:
+        there = f"the tools are {', '.join(map(repr, known))}" if known else "there are no tools"
+        raise ConfigurationError(
+            f"tool_choice names {unknown[0]!r}, but {there}. It is one of them, or 'auto', 'none' or 'required'."
+        )
+
+
 class Talk:
     """The state of one `chat` or `stream` call: `request` is what to ask next."""
 
@@ -120,6 +134,7 @@ class Talk:
         self.told = set[Note]()  # what the caller was warned of
         self.place = 0  # which of a client's places was asked last
         self._request = request.replace(tools=(*request.tools, *self.toolbox.tools))
+        _check_choice(self._request)
         self._ladder: Ladder | None = None
         if schema is not None:
             self._ladder = Ladder(

@@ -170,6 +170,24 @@ async def test_a_forced_choice_holds_for_the_first_step_only(mock_door, wire, ch
     assert second["tool_choice"] == "auto"
 
 
+@pytest.mark.parametrize("provider", ["chat_completions", "llamacpp"])  # the second can't be told a name
+@pytest.mark.parametrize("choice", ["nope", allos.ToolChoice("allowed", names=("weather", "nope"))])
+async def test_a_tool_choice_that_names_no_tool_is_refused_with_those_that_there_are(
+    mock_door, wire, provider, choice, streamed
+):
+    door = mock_door(Scripted(), provider=provider, wire=wire)
+    for tools, words in (([weather], "names 'nope', but the tools are 'weather'"), ([], "but there are no tools")):
+        with pytest.raises(allos.ConfigurationError, match=words):
+            await asked(door, "hi", tools=tools, tool_choice=choice, streamed=streamed)
+
+
+def test_a_tool_choice_may_name_what_a_prompt_of_the_service_brings(mock_client):
+    server = Scripted()
+    with mock_client(server, wire="responses") as client:
+        client.chat("hi", tool_choice="look", extra={"prompt": {"id": "pmpt_1"}})
+    assert server.bodies[0]["tool_choice"]["name"] == "look"
+
+
 @pytest.mark.parametrize(
     "tool",
     [

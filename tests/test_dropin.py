@@ -305,6 +305,18 @@ def test_what_is_left_out_is_warned_of_or_refused(server):
     assert caught.value.param == "truncation"
 
 
+def test_the_name_of_a_tool_that_is_not_there_is_refused_only_where_it_can_not_be_said(server):
+    at = {"base_url": "http://elsewhere.test/v1", "api_key": "k"}
+    nope = {"type": "function", "function": {"name": "nope"}}
+    tools = [{"type": "function", "function": {"name": "go", "parameters": {"type": "object", "properties": {}}}}]
+    asked = {"model": "m", "messages": [{"role": "user", "content": "?"}], "tools": tools, "tool_choice": nope}
+    with pytest.raises(openai.BadRequestError, match="names 'nope', but the tools are 'go'") as caught:
+        server.client("llamacpp", **at).chat.completions.create(**asked)
+    assert (caught.value.param, server.requests) == ("tool_choice", [])
+    server.client("chat_completions", **at).chat.completions.create(**asked)
+    assert server.body["tool_choice"] == nope
+
+
 def test_what_cannot_be_said_is_refused_as_a_server_would(server):
     client = server.client("chat_completions", base_url="http://elsewhere.test/v1", api_key="k")
     with pytest.raises(openai.BadRequestError) as caught:

@@ -381,6 +381,19 @@ def test_a_tool_choice_is_said_in_a_form_that_the_service_takes(accepted, choice
     assert bool(notes) == (found != {"tools": BOTH, "tool_choice": choice})
 
 
+@pytest.mark.parametrize(
+    ("tools", "words"), [(BOTH, "names 'nope', but the tools are 'look', 'go'"), ([], "there are no tools")]
+)
+def test_the_name_of_a_tool_that_is_not_there_is_refused_where_it_can_not_be_said(tools, words):
+    nope = {"type": "function", "function": {"name": "nope"}}
+    for choice in (nope, {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [LOOK, nope]}}):
+        with pytest.raises(Unsupported, match=words) as caught:
+            chat(Dialect(tool_choice=("auto", "required")), tools=tools, tool_choice=choice)
+        assert caught.value.param == "tool_choice"
+        sent, notes = chat(Dialect(), tools=tools, tool_choice=choice)
+        assert (sent["tool_choice"], notes) == (choice, [])
+
+
 def test_a_service_that_can_not_be_made_to_call_is_told_of():
     _, notes = chat(Dialect(tool_choice=("auto",)), tools=BOTH, tool_choice="required")
     assert said(notes) == [("left out", "tool_choice")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from allos.errors import Unsupported
 from allos.messages import Note
 from allos.wire.dialect.values import Dialect
 from allos.wire.schema import without_references
@@ -23,7 +24,10 @@ def choose(body: Body, dialect: Dialect, notes: list[Note]) -> None:
 
 
 def choose_among(body: Body, accepted: tuple[str, ...] | None, notes: list[Note]) -> None:
-    """Say a tool choice in the forms that the service takes. Fewer tools say what `none` and names would have."""
+    """Say a tool choice in the forms that the service takes. Fewer tools say what `none` and names would have.
+
+    Raises `Unsupported` for the name of a tool that is not there.
+    """
     choice = body.get("tool_choice")
     form = choice.get("type") if isinstance(choice, Mapping) else choice
     if accepted is None or form is None or form in accepted:
@@ -34,7 +38,9 @@ def choose_among(body: Body, accepted: tuple[str, ...] | None, notes: list[Note]
         return
     names, form = _chosen(choice, form)
     if names is not None:
-        body["tools"] = [tool for tool in body.get("tools") or () if _name(tool) in names]
+        tools = body.get("tools") or ()
+        _refuse_unknown(names, [_name(tool) for tool in tools])
+        body["tools"] = [tool for tool in tools if _name(tool) in names]
         notes.append(Note("changed", "tools", f"this service can't be told to choose among tools: only {names} sent"))
     if form == "required" and "required" not in accepted:
         form = "any" if "any" in accepted else None
@@ -47,6 +53,12 @@ def choose_among(body: Body, accepted: tuple[str, ...] | None, notes: list[Note]
     elif form != choice:
         body["tool_choice"] = form
         notes.append(Note("changed", "tool_choice", f"said as {form!r}, as this service takes no other form"))
+
+
+def _refuse_unknown(names: list[str], known: list[str]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        there = f"the tools are {', '.join(map(repr, known))}" if known else "there are no tools"
+        raise Unsupported(f"tool_choice names {unknown[0]!r}, but {there}.", param="tool_choice")
 
 
 def _chosen(choice: Any, form: str) -> tuple[list[str] | None, str | None]:
