@@ -139,7 +139,7 @@ class Caller:
         left_out = [note for note in dict.fromkeys(notes) if note.action == "left out" and note not in told]
         told.update(left_out)
         if left_out and target.on_unsupported != "ignore":
-            said = "; ".join(f"{note.what} was left out: {note.reason}" for note in left_out)
+            said = "; ".join(f"{note.what} has no effect: {note.reason}" for note in left_out)
             if target.on_unsupported == "error":
                 raise Unsupported(f"{target.endpoint.alias} can't take all of this: {said}", param=left_out[0].what)
             warnings.warn(said, UnsupportedWarning, stacklevel=_outside())

@@ -55,7 +55,7 @@ class Unsupported(AllosError, ValueError):
 
 
 class UnsupportedWarning(UserWarning):
-    """Something of a request was left out because the endpoint can't take it."""
+    """Something of a request has no effect: the endpoint can't take it, or ignores it."""
 
 
 class ParseError(AllosError, ValueError):

@@ -305,6 +305,25 @@ def test_what_is_left_out_is_warned_of_or_refused(server):
     assert caught.value.param == "truncation"
 
 
+@pytest.mark.parametrize("door", ["client", "drop-in"])
+def test_what_a_service_ignores_is_told_in_words_that_hold_where_nothing_was_sent_too(server, mock_client, door):
+    at = {"base_url": "http://elsewhere.test/v1", "api_key": "k"}
+    said, messages = {"metadata": {"a": "b"}}, [{"role": "user", "content": "?"}]
+
+    def ask(on_unsupported):
+        if door == "client":
+            return mock_client(server, provider="llamacpp", on_unsupported=on_unsupported).chat("?", **said)
+        client = server.client("llamacpp", on_unsupported=on_unsupported, **at)
+        return client.chat.completions.create(model="m", messages=messages, **said)
+
+    with pytest.warns(allos.UnsupportedWarning, match="metadata has no effect: this service ignores it$"):
+        ask("warn")
+    assert server.body["metadata"] == {"a": "b"}
+    with pytest.raises((allos.Unsupported, openai.BadRequestError), match="metadata has no effect: this service"):
+        ask("error")
+    assert len(server.requests) == 1
+
+
 def test_the_name_of_a_tool_that_is_not_there_is_refused_only_where_it_can_not_be_said(server):
     at = {"base_url": "http://elsewhere.test/v1", "api_key": "k"}
     nope = {"type": "function", "function": {"name": "nope"}}

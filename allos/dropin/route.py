@@ -185,7 +185,7 @@ class Route:
         left_out = [note for note in exchange.receipt.notes if note.action == "left out"]
         if not left_out or self.on_unsupported == "ignore":
             return
-        said = "; ".join(f"{note.what} was left out: {note.reason}" for note in left_out)
+        said = "; ".join(f"{note.what} has no effect: {note.reason}" for note in left_out)
         if self.on_unsupported == "error":
             raise Unsupported(said, param=left_out[0].what)
         _warn(f"{self.target.endpoint.alias}: {said}")
