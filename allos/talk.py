@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import openai
 import pydantic
@@ -16,7 +16,7 @@ import pydantic
 from allos.deadline import Deadline
 from allos.errors import ConfigurationError, ParseError
 from allos.ladder import Ladder, fitting
-from allos.messages import Delta, Message, MessageLike, Note, OutputFormat, Reply, Request, ToolCall, ToolChoice
+from allos.messages import Delta, Message, MessageLike, Note, OutputFormat, Part, Reply, Request, ToolCall, ToolChoice
 from allos.settings import Target
 from allos.tools import Toolbox, ToolLike
 from allos.wire import chat, responses
@@ -38,21 +38,33 @@ _INSTEAD = {
 
 
 def as_messages(value: MessageLike | Iterable[MessageLike]) -> tuple[Message, ...]:
-    """Messages from a text, a `Message`, an OpenAI-style dict of either API, or a sequence of those."""
-    if isinstance(value, (str, Message, Mapping)):
+    """Messages from a text, a `Message`, an OpenAI-style dict of either API, or a sequence of those.
+
+    Raises `ConfigurationError` for anything else.
+    """
+    if isinstance(value, (str, bytes, Message, Mapping)) or not isinstance(value, Iterable):
         value = [value]
     found: list[Message] = []
     for entry in value:
         if isinstance(entry, Message):
-            found.append(entry)
+            found.append(_whole(entry))
         elif isinstance(entry, str):
             found.append(Message.user(entry))
-        elif isinstance(entry, Mapping):
+        elif isinstance(entry, Mapping) and {"role", "type", "id"} & entry.keys():  # an id alone is an item's
             codec, name = (chat, "messages") if _is_chat(entry) else (responses, "input")
             found += codec.load_request({name: [entry]}).messages
         else:
-            raise ConfigurationError(f"{entry!r} is not a message: pass a text, a Message or an OpenAI-style dict.")
+            raise ConfigurationError(
+                f"{entry!r} is not a message: pass a text, a Message or an OpenAI-style dict with a 'role' or 'type'."
+            )
     return tuple(found)
+
+
+def _whole(message: Message) -> Message:
+    """The message, if its parts are parts."""
+    if (wrong := next((part for part in message.parts if not isinstance(part, get_args(Part))), None)) is not None:
+        raise ConfigurationError(f"{wrong!r} is not a part of a message: Message.user(…) takes texts, Text, Image, ….")
+    return message
 
 
 def _is_chat(entry: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
@@ -21,24 +22,31 @@ __all__ = ["Toolbox", "function_tool"]
 ToolLike = Tool | Mapping[str, Any] | Callable[..., Any]
 
 
+_NO_SCHEMA = re.compile(r"Unable to generate pydantic-core schema for (.*)\. Set `arbitrary_types_allowed.*")
+
+
 def function_tool(function: Callable[..., Any]) -> Tool:
     """A function as a tool: its name, its docstring, and a JSON schema of its parameters.
 
-    Raises `ConfigurationError` for a parameter that has no JSON schema.
+    Raises `ConfigurationError` for a parameter that has no JSON schema, and for a lambda, which has no name.
     """
     name = _name(function)
+    if name == "<lambda>":
+        raise ConfigurationError("A tool needs a name, and a lambda has none: write it as a def.")
     try:
         described: Any = _routine(function)  # pydantic describes its parameters, though the types do not say so
         schema = pydantic.TypeAdapter[Any](described).json_schema()
     except NameError as error:
         raise ConfigurationError(f"Function {name!r} can't be a tool: {error} in its module.") from None
     except (pydantic.PydanticUserError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = _NO_SCHEMA.sub(r"\1 has no JSON schema", str(error).partition("\n")[0]).rstrip(".")
         raise ConfigurationError(
-            f"Function {name!r} can't be a tool: {reason}. Give each parameter a JSON type."
+            f"Function {name!r} can't be a tool: {reason}. Pass a def whose parameters have JSON types."
         ) from None
     if schema.get("type") != "object":
-        raise ConfigurationError(f"Function {name!r} can't be a tool: it has positional-only parameters.")
+        raise ConfigurationError(
+            f"Function {name!r} can't be a tool: its parameters can't be given by name, as positional-only ones."
+        )
     schema.pop("title", None)
     return Tool(name, inspect.getdoc(_documented(function)) or None, schema)
 
@@ -65,6 +73,8 @@ class Toolbox:
     def __init__(self, tools: Iterable[ToolLike] = ()) -> None:
         self.tools: list[Tool] = []
         self._functions: dict[str, Callable[..., Any]] = {}
+        if isinstance(tools, (str, Mapping)) or not isinstance(tools, Iterable):
+            raise ConfigurationError(f"tools={tools!r} is no list of tools: put it into one, as in tools=[weather].")
         for tool in tools:
             if isinstance(tool, Tool):
                 self.tools.append(tool)
@@ -159,6 +169,10 @@ def _tool_from_dict(tool: Mapping[str, Any]) -> Tool:
     """An OpenAI-style dict of either API."""
     from allos.wire import chat, responses
 
-    codec = chat if isinstance(tool.get(str(tool.get("type"))), Mapping) else responses
+    kind = tool.get("type", "function")
+    inner = tool.get(str(kind))
+    if kind in ("function", "custom") and not (inner if isinstance(inner, Mapping) else tool).get("name"):
+        raise ConfigurationError(f"The tool {tool!r} needs a name; allos.Tool(name, …) makes one.")
+    codec = chat if isinstance(inner, Mapping) else responses
     described: Tool = codec.load_request({"tools": [tool]}).tools[0]
     return described

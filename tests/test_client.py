@@ -247,6 +247,22 @@ async def test_a_tool_choice_is_a_mode_a_name_or_a_dict(mock_client, wire, choic
 
 
 @pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (None, "None is not a message"),
+        (3, "3 is not a message"),
+        (b"hi", "b'hi' is not a message"),
+        ({"foo": 1}, "'foo': 1.* is not a message: .* with a 'role' or 'type'"),
+        (["hi", {"content": "hi"}], "is not a message"),
+        (allos.Message("user", "hi"), "'h' is not a part of a message: Message.user"),
+    ],
+)
+async def test_what_is_no_message_is_refused_in_one_way(mock_door, streamed, wrong, words):
+    with pytest.raises(allos.ConfigurationError, match=words):
+        await asked(mock_door(lambda request: None), wrong, streamed=streamed)
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"stream": True}, "the method `stream`"),

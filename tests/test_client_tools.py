@@ -34,6 +34,14 @@ def weather(city: str) -> str:
     return f"Rain in {city}"
 
 
+def positional(city: str, /) -> str:
+    return city
+
+
+def untyped(city):
+    return city
+
+
 class Scripted:
     """A server that calls these tools, one list a request, and then answers with a text."""
 
@@ -294,8 +302,16 @@ async def test_the_turns_of_the_loop_are_those_of_the_conversation(mock_door, wi
     [
         ([weather, weather], "Two tools are named 'weather'"),
         ([3], "3 is not a tool"),
-        ([lambda city, /: city], "positional-only"),
-        ([lambda sock: sock.close], None),
+        (3, "tools=3 is no list of tools"),
+        (weather, "is no list of tools"),
+        ({"type": "function", "name": "look"}, "is no list of tools"),
+        ([positional], "positional-only"),
+        ([lambda city: city], "A tool needs a name.* write it as a def"),
+        ([functools.partial(lambda city: city)], "A tool needs a name"),
+        ([{"type": "function", "function": {}}], "needs a name"),
+        ([{"type": "function"}], "needs a name"),
+        ([print], r"'print' can't be a tool: <built-in function print> has no JSON schema\. Pass a def [^.]*\.$"),
+        ([untyped], None),
     ],
 )
 def test_what_can_not_be_a_tool_is_refused_with_the_reason(mock_client, tools, words):
