@@ -57,6 +57,8 @@ _QUOTA_CODES = frozenset(
 _QUOTA = re.compile(
     r"insufficient[_ ](quota|balance|credit|funds)|exceeded your current quota|spend[_ ]limit|billing", re.I
 )
+_KINDS = r"(images?|vision|audio|videos?|files?|multimodal|embeddings?|rerank\w*|speech)\b"
+_LACKS = re.compile(rf"\b{_KINDS}[^.]{{0,40}}\bnot supported|(does not|doesn't) support [^.]{{0,40}}\b{_KINDS}", re.I)
 _NO_ROUTE = re.compile(
     r"^$|not found$|page not found|cannot post|no route|unknown (url|route|path)|web page|^(\w+ )?/\S*$", re.IGNORECASE
 )
@@ -98,11 +100,16 @@ def is_too_long(error: openai.APIStatusError) -> bool:
     return bool(_CONTEXT.search(f"{fault.code} {fault.type} {fault.message}"))
 
 
+def is_lacking(error: openai.APIStatusError) -> bool:
+    """Whether the service says, by a status of its own failures, that it has no such kind of input or answer."""
+    return error.status_code >= 500 and bool(_LACKS.search(said_by(error).message))
+
+
 def is_missing_route(error: openai.APIStatusError) -> bool:
     """Whether the address itself is unknown to the server, rather than something that the request names."""
     return (
         error.status_code in (404, 405, 501)
-        and not is_missing_model(error)
+        and not (is_missing_model(error) or is_lacking(error))
         and bool(_NO_ROUTE.search(said_by(error).message) or error.status_code in (405, 501))
     )
 
@@ -156,6 +163,8 @@ def _next_step(error: openai.APIStatusError, fault: Fault, target: Target) -> st
         return f"List what it has with `allos models -p {endpoint.alias}`."
     if is_missing_route(error):
         return _base_url_hint(target)
+    if is_lacking(error):
+        return "Use a model or a server that has it; asking again does not help."
     if status >= 500:
         return "The service failed; try again later or use another endpoint."
     return ""

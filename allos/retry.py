@@ -16,7 +16,7 @@ import openai
 import tenacity
 
 from allos.deadline import Deadline
-from allos.failures import IncompleteReplyError, is_quota, worded
+from allos.failures import IncompleteReplyError, is_lacking, is_quota, worded
 
 __all__ = ["Attempt", "Budget", "Policy", "budget_for", "failure", "retry_after"]
 
@@ -118,7 +118,7 @@ class Policy:
             asked = error.response.headers.get("x-should-retry")
             if asked == "false" or (retry_after(error.response.headers) or 0) > LONGEST_WAIT:
                 return False
-            if is_quota(error, self.quota_codes):
+            if is_quota(error, self.quota_codes) or is_lacking(error):
                 return False
             return asked == "true" or error.status_code in (408, 409, 429) or error.status_code >= 500
         if isinstance(error, IncompleteReplyError):

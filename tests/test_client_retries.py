@@ -97,6 +97,7 @@ async def test_the_official_client_below_adds_no_tries_of_its_own(mock_door, str
         (404, {}, {"message": "no"}),
         (429, {}, {"message": "You exceeded your current quota", "code": "insufficient_quota"}),
         (503, {"x-should-retry": "false"}, {"message": "busy"}),
+        (500, {}, {"message": "image input is not supported"}),
     ],
 )
 async def test_what_can_not_heal_is_asked_once(mock_door, streamed, own_host, status, headers, error):

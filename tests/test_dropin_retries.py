@@ -47,6 +47,8 @@ async def requests_for(status: int, headers: dict[str, str], error: dict[str, st
         (429, {}, {"message": "used up", "code": "insufficient_quota"}, 1),
         (429, {}, {"message": "You exceeded your current quota"}, 1),
         (402, {}, {"message": "pay"}, 1),
+        (500, {}, {"message": "image input is not supported - hint: you may need to provide the mmproj"}, 1),
+        (500, {}, {"message": "the cache is not supported by this driver"}, 3),
         (429, {"retry-after-ms": "", "retry-after": "121"}, {"message": "slow down"}, 1),
         (503, {"x-should-retry": "false"}, {"message": "busy"}, 1),
     ],

@@ -8,7 +8,7 @@ from doors import http
 
 from allos import settings
 from allos.errors import as_options
-from allos.failures import from_break, from_transport, too_quiet
+from allos.failures import from_break, from_status, from_transport, is_missing_route, too_quiet
 from allos.messages import Choice, Message, Reply
 
 URL = "http://10.0.0.7:8080/v1/chat/completions"
@@ -112,3 +112,24 @@ def test_an_argument_is_named_as_its_reader_writes_it(target):
         assert "`--timeout`" in str(from_transport(error, target))
         assert settings.load(model="m").origin("model") == "--model"
     assert settings.load(model="m").origin("model") == "the model argument"
+
+
+def refused(status: int, message: str) -> openai.APIStatusError:
+    body = {"error": {"message": message, "code": status}}
+    return openai.InternalServerError("", response=http.Response(status, request=REQUEST, json=body), body=body)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "hint", "is_missing"),
+    [
+        (501, "This server does not support embeddings. Start it with `--embeddings`", "Use a model or a", False),
+        (500, "image input is not supported - hint: you may need to provide the mmproj", "Use a model or a", False),
+        (501, "This server does not support the Responses API", "Is the base URL", True),
+        (501, "no", "Is the base URL", True),
+        (500, "image worker died", "The service failed; try again later", False),
+    ],
+)
+def test_what_a_service_says_it_lacks_is_no_failure_and_no_missing_api(target, status, message, hint, is_missing):
+    error = refused(status, message)
+    assert from_status(error, target).message.partition("\n")[2].startswith(hint)
+    assert is_missing_route(error) == is_missing
