@@ -151,7 +151,7 @@ class Journey:
         """Where the answer came from, if not from the first place."""
         if not self.told:
             return ()
-        return (Note("routed", "provider", f"{self._names[self.place]} answered, because {'; '.join(self.told)}"),)
+        return (Note("routed", "provider", f"{self._names[self.place]} answered instead: {'; '.join(self.told)}"),)
 
     def explained(self, error: openai.APIError) -> openai.APIError:
         """The last error, and which places were asked before."""

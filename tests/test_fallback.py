@@ -73,7 +73,7 @@ def test_an_outage_moves_the_call_and_the_answer_says_so(door, outage, streamed,
     assert made.text == "Hello."
     assert sockets.hosts == [FIRST, SECOND]
     assert answers.body(sockets.last)["model"] == "other"
-    assert "together/other answered, because" in made.notes
+    assert "together/other answered instead: " in made.notes
     assert "Groq" in made.notes
 
 
@@ -377,7 +377,7 @@ def test_a_journey_begins_elsewhere_while_its_first_place_is_down_but_not_where_
     ways = [Circuit(clock), Circuit(clock)]
     ways[0].failed(60.0)
     assert Journey(["a", "b"], ways).place == 1
-    assert "a did not answer lately" in Journey(["a", "b"], ways).notes()[0].reason
+    assert Journey(["a", "b"], ways).notes()[0].reason == "b answered instead: a did not answer lately"
     ways[1].failed(60.0)
     assert Journey(["a", "b"], ways).place == 0
 
