@@ -8,6 +8,7 @@ import pytest
 from doors import http
 
 import allos
+from allos import local
 from allos.dropin.route import _learned
 
 CHAT = {
@@ -231,6 +232,17 @@ def test_an_unknown_host_without_chat_is_spoken_to_over_responses(status, body):
         assert ask(client) == "Paris."
     assert ask(client.copy()) == "Paris."
     assert asked == ["/v1/chat/completions", "/v1/responses", "/v1/responses"]
+
+
+def test_the_embedded_model_is_spoken_to_over_the_api_that_does_all_of_both(server, monkeypatch, tmp_path):
+    running = local.LocalServer("http://localhost:9000/v1", "k", "m", tmp_path)
+    monkeypatch.setattr(local, "start", lambda model: running)
+    client = server.client("local")
+    first = client.responses.create(model="m", input="?")
+    then = client.responses.create(model="m", input="And?", previous_response_id=first.id)
+    assert [request.url.path for request in server.requests] == ["/v1/chat/completions"] * 2
+    assert [entry["content"] for entry in server.body["messages"]] == ["?", "Paris.", "And?"]
+    assert allos.receipt(then).spoken == "chat"
 
 
 def test_a_missing_model_is_no_missing_route():
