@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,12 +56,14 @@ def probe(
         flags["provider"] = "chat_completions"
     path = _config_file() if write else None
     with connect({**flags, "model": model}, verbose=verbose) as client:
-        client._start_local()
-        target = client.target
-        name = name or (target.endpoint.alias if not target.endpoint.generic else "mine")
+        endpoint = client.target.endpoint
+        name = name or (endpoint.alias if not endpoint.generic else "mine")
+        if as_toml or write:
+            _refuse_odd(name)
         if path is not None:
             _refuse_twice(path, name)
-        report = _asked(target)
+        client._start_local()
+        report = _asked(client.target)
     if path is not None:
         _append(path, report.toml(name))
         terminal.say(f"Wrote [endpoints.{name}] to {path}.")
@@ -108,6 +111,13 @@ def _config_file() -> Path:
     if folder is None:
         raise terminal.Failed("There is no home folder to write to: set HOME, or print the block with --toml.", 2)
     return folder / "config.toml"
+
+
+def _refuse_odd(name: str) -> None:
+    if not re.fullmatch("[A-Za-z0-9_-]+", name):  # a bare key of TOML
+        raise terminal.Failed(
+            f"{name!r} can't be the name of a block: letters, digits, - and _ only. Choose another with --name.", 2
+        )
 
 
 def _refuse_twice(path: Path, name: str) -> None:

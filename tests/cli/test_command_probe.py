@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 
+import pytest
 from conftest import PATH, chat_reply
 
 CONFIG = ".config/allos/config.toml"
@@ -47,6 +48,25 @@ def test_what_is_written_can_be_asked_at_once_and_is_not_written_twice(call, ser
     assert again.status == 2
     assert "--name" in again.err
     assert len(server.requests) == asked
+
+
+@pytest.mark.parametrize("name", ["bad name!", "llama.cpp", "größe", "a]\nb"])
+@pytest.mark.parametrize("option", ["--write", "--toml"])
+def test_a_name_that_would_break_the_file_is_refused_before_the_first_request(call, server, tmp_path, name, option):
+    ran = call("probe", "--base-url", server.url, "-m", "tiny", option, "--name", name)
+    assert (ran.status, ran.out, server.requests) == (2, "", [])
+    assert "letters, digits, - and _ only" in ran.err
+    assert not (tmp_path / CONFIG).exists()
+
+
+def test_an_alias_that_would_break_the_file_needs_another_name(call, server, tmp_path):
+    file = tmp_path / CONFIG
+    file.parent.mkdir(parents=True)
+    file.write_text(f'[endpoints."my.server"]\nbase_url = "{server.url}"\n')
+    ran = call("probe", "my.server", "-m", "tiny", "--toml")
+    assert (ran.status, server.requests) == (2, [])
+    assert "'my.server' can't be the name" in ran.err
+    assert "--name" in ran.err
 
 
 def test_everything_is_there_as_json(call, server):
