@@ -16,6 +16,7 @@ from allos.endpoints import config_folder, read_toml
 
 if TYPE_CHECKING:
     from allos.probe import Report
+    from allos.settings import Target
 
 __all__ = ["probe"]
 
@@ -60,6 +61,7 @@ def probe(
         name = name or (endpoint.alias if not endpoint.generic else "mine")
         if as_toml or write:
             _refuse_odd(name)
+            _refuse_embedded(client.target)
         if path is not None:
             _refuse_twice(path, name)
         client._start_local()
@@ -82,7 +84,7 @@ def _rows(report: Report) -> list[dict[str, Any]]:
     return [{"check": found.check, "good": found.good, "said": found.said} for found in report.findings]
 
 
-def _asked(target: Any) -> Report:
+def _asked(target: Target) -> Report:
     """Make the checks, with a bar on standard error that says which one runs."""
     from allos.probe import Probe
 
@@ -117,6 +119,15 @@ def _refuse_odd(name: str) -> None:
     if not re.fullmatch("[A-Za-z0-9_-]+", name):  # a bare key of TOML
         raise terminal.Failed(
             f"{name!r} can't be the name of a block: letters, digits, - and _ only. Choose another with --name.", 2
+        )
+
+
+def _refuse_embedded(target: Target) -> None:
+    if target.base_url is None:
+        raise terminal.Failed(
+            "The embedded model runs only as long as a program does, so it has no address to keep. "
+            "Say another service, or leave out --toml and --write to see what it can do.",
+            2,
         )
 
 

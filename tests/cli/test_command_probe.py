@@ -69,6 +69,15 @@ def test_an_alias_that_would_break_the_file_needs_another_name(call, server, tmp
     assert "--name" in ran.err
 
 
+@pytest.mark.parametrize("option", ["--write", "--toml"])
+@pytest.mark.parametrize("alias", [[], ["local"]])
+def test_the_embedded_model_has_no_address_to_keep(call, tmp_path, alias, option):
+    ran = call("probe", *alias, option)
+    assert (ran.status, ran.out) == (2, "")
+    assert "embedded model" in ran.err.splitlines()[-1]
+    assert not (tmp_path / CONFIG).exists()
+
+
 def test_everything_is_there_as_json(call, server):
     server.answers[PATH] = chat_reply("Hi!")
     ran = call("probe", "--base-url", server.url, "-m", "tiny", "--json")
