@@ -6,6 +6,7 @@ Each check is one small request, or two. `Probe.run` makes them in turn and give
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -13,11 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import openai
+import tenacity
 
+from allos import redirects
 from allos.adapters import no_key, sdk_arguments
+from allos.deadline import Deadline, within
 from allos.errors import AllosError, WireError, argument
 from allos.failures import from_status, from_transport
 from allos.messages import Reply, Wire
+from allos.retry import Policy
 from allos.settings import Target
 from allos.transport import HTTP
 from allos.wire.answer import read_json, read_whole
@@ -52,9 +57,10 @@ class Finding:
 
 @dataclass
 class Report:
-    """What an endpoint can do, and the row that says it."""
+    """What an endpoint can do, and the row that says it. Both are whole only where `is_whole` says so."""
 
     model: str | None
+    is_whole: bool = False  # whether there was time for every check
     tokens: int = 0  # that the endpoint counted
     findings: list[Finding] = field(default_factory=list)
     row: dict[str, Any] = field(default_factory=dict)
@@ -100,7 +106,9 @@ class Probe:
     def __init__(self, target: Target, *, http_client: Any = None) -> None:
         self._target = target
         arguments = sdk_arguments(target)
-        self._sdk = openai.OpenAI(**{"timeout": _TIMEOUT, **arguments, "max_retries": 1}, http_client=http_client)
+        self._sdk = redirects.OpenAI(**{"timeout": _TIMEOUT, **arguments}, http_client=http_client)
+        self._policy = Policy(min(1, target.max_retries))
+        self._deadline = Deadline(target.deadline)
         self._report = Report(target.model)
         self._thoughts: set[str] = set()
         self._there: dict[Wire, bool] = {}
@@ -137,21 +145,28 @@ class Probe:
     def run(self, on_check: Callable[[str], None] = lambda check: None) -> Report:
         """Make every check; `on_check` is told the name of each before it begins.
 
+        Where the target has a deadline, it holds for all of them, and the one that it cuts is not in the report.
         Raises `openai.APIConnectionError` where the endpoint can't be reached, `openai.AuthenticationError` where it
         refuses the key, and `AllosError` where no model is known to ask.
         """
         self._report.row = {"base_url": self._target.base_url, "needs_key": self._target.api_key is not None}
+        self._deadline.start()
         for check in self.checks:
+            if self._deadline.is_over:
+                break
             on_check(check)
             try:
                 good, said = getattr(self, f"_{check.replace(' ', '_').lower()}")()
-            except openai.APITimeoutError:
-                good, said = None, "no answer in time"
             except openai.APIConnectionError as error:
-                if not self._report.findings:  # nothing has answered yet
+                if self._deadline.is_over:
+                    break
+                is_late = isinstance(error, openai.APITimeoutError)
+                if not is_late and not self._report.findings:  # nothing has answered yet
                     raise
-                good, said = None, _short(error.message.partition(": ")[2])
+                good, said = None, "no answer in time" if is_late else _short(error.message.partition(": ")[2])
             self._report.findings.append(Finding(check, good, said))
+        else:
+            self._report.is_whole = True
         self._report.row = {key: value for key, value in self._report.row.items() if value not in ({}, None)}
         self._sdk.close()
         return self._report
@@ -164,11 +179,11 @@ class Probe:
 
     def _answer(self, method: str, path: str, wire: Wire | None, body: Mapping[str, Any] | None = None) -> _Answer:
         options: Any = {"headers": no_key(self._target)}
+        send = self._sdk.get if method == "get" else functools.partial(self._sdk.post, body=body)
         try:
-            if method == "get":
-                response = self._sdk.get(path, cast_to=HTTP.Response, options=options)
-            else:
-                response = self._sdk.post(path, cast_to=HTTP.Response, body=body, options=options)
+            with within(self._deadline):
+                retrying = tenacity.Retrying(**self._policy.options(self._deadline))
+                response = retrying(send, path, cast_to=HTTP.Response, options=options)
         except openai.APIStatusError as error:
             if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
                 raise from_status(error, self._target) from None

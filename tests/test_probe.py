@@ -13,6 +13,7 @@ from doors import http
 
 import allos
 from allos import endpoints, settings
+from allos.deadline import Deadline
 from allos.probe import Probe, Report
 
 HERON = '{"bird": "heron"}'
@@ -92,6 +93,7 @@ def probed(server: Any, **flags: Any) -> tuple[Report, dict[str, tuple[bool | No
     seen: list[str] = []
     report = asking.run(seen.append)
     assert tuple(seen) == asking.checks
+    assert report.is_whole
     return report, {found.check: (found.good, found.said) for found in report.findings}
 
 
@@ -212,6 +214,31 @@ def test_a_server_that_stops_answering_is_reported_with_what_was_seen():
     _, found = probed(server)
     assert found["chat"][0] is True
     assert found["tools"][0] is None
+
+
+def test_a_deadline_holds_for_the_whole_probe_and_what_it_cut_is_not_in_the_report():
+    now = [0.0]
+
+    def server(request: Any) -> Any:
+        now[0] += 1.0
+        return Server()(request)
+
+    target = settings.resolve("chat_completions", base_url="http://mock.test/v1", model="m-1")
+    asking = Probe(target, http_client=openai.DefaultHttpxClient(transport=http.MockTransport(server)))
+    asking._deadline = Deadline(2, lambda: now[0])
+    report = asking.run()
+    assert not report.is_whole
+    assert [found.check for found in report.findings] == ["models", "chat"]
+
+
+def test_a_wait_that_would_pass_the_deadline_is_not_begun(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"slept {seconds} s"))
+
+    def busy(request: Any) -> Any:
+        return http.Response(429, headers={"Retry-After": "60"}, json={"error": {"message": "slow down"}})
+
+    _, found = probed(busy, model="m-1", deadline=30)
+    assert found["chat"] == (False, "429: slow down")
 
 
 def test_what_can_not_be_reached_or_refuses_the_key_is_an_error():

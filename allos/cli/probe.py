@@ -15,7 +15,7 @@ from allos.cli.service import connect
 from allos.endpoints import config_folder, read_toml
 
 if TYPE_CHECKING:
-    from allos.probe import Report
+    from allos.probe import Probe, Report
     from allos.settings import Target
 
 __all__ = ["probe"]
@@ -50,6 +50,8 @@ def probe(
     allos probe groq
     allos probe --base-url http://localhost:8080/v1 --write --name mine
     """
+    from allos.probe import Probe
+
     if alias is not None and flags.get("provider") is not None:
         raise click.UsageError(f"The service is named twice: {alias!r} and --provider {flags['provider']}.")
     flags["provider"] = alias if alias is not None else flags["provider"]
@@ -65,18 +67,32 @@ def probe(
         if path is not None:
             _refuse_twice(path, name)
         client._start_local()
-        report = _asked(client.target)
-    if path is not None:
+        report = _asked(Probe(client.target), client.target)
+    if path is not None and report.is_whole:
         _append(path, report.toml(name))
         terminal.say(f"Wrote [endpoints.{name}] to {path}.")
     if as_json:
-        terminal.print_json(
-            {"model": report.model, "tokens": report.tokens, "findings": _rows(report), "row": report.row}
-        )
-    elif as_toml:
+        _print_json(report)
+    elif not as_toml:
+        _print_table(report)
+    elif report.is_whole:
         terminal.print_lines(report.toml(name).splitlines())
-    else:
-        cells = [(row["check"], _MARKS[row["good"]], row["said"]) for row in _rows(report)]
+    if not report.is_whole:
+        made, nothing = f"{len(report.findings)} of {len(Probe.checks)} checks", ", so there is no block"
+        raise terminal.Failed(
+            f"The {client.target.deadline:g} s for the whole probe were over after {made}"
+            f"{nothing if as_toml or write else ''}. `--deadline` sets the seconds for all of it.",
+            5,
+        )
+
+
+def _print_json(report: Report) -> None:
+    terminal.print_json({"model": report.model, "tokens": report.tokens, "findings": _rows(report), "row": report.row})
+
+
+def _print_table(report: Report) -> None:
+    cells = [(row["check"], _MARKS[row["good"]], row["said"]) for row in _rows(report)]
+    if cells:
         terminal.print_table([("CHECK", "", f"SEEN WITH {report.model}"), *cells])
 
 
@@ -84,11 +100,8 @@ def _rows(report: Report) -> list[dict[str, Any]]:
     return [{"check": found.check, "good": found.good, "said": found.said} for found in report.findings]
 
 
-def _asked(target: Target) -> Report:
+def _asked(asking: Probe, target: Target) -> Report:
     """Make the checks, with a bar on standard error that says which one runs."""
-    from allos.probe import Probe
-
-    asking = Probe(target)
     terminal.say(
         f"Asking {target.base_url}: at most {asking.requests} requests and {asking.tokens:,} tokens. Ctrl-C stops it."
     )
@@ -98,7 +111,7 @@ def _asked(target: Target) -> Report:
             bar.update(0 if bar.current_item is None else 1, check)
 
         report = asking.run(show)
-        bar.update(1)
+        bar.update(1 if report.is_whole else 0)
     if report.tokens:
         terminal.say(f"It took {report.tokens:,} tokens, as the endpoint counts.")
     return report

@@ -6,7 +6,7 @@ import json
 import tomllib
 
 import pytest
-from conftest import PATH, chat_reply
+from conftest import PATH, Canned, as_json, chat_reply
 
 CONFIG = ".config/allos/config.toml"
 
@@ -75,6 +75,18 @@ def test_the_embedded_model_has_no_address_to_keep(call, tmp_path, alias, option
     ran = call("probe", *alias, option)
     assert (ran.status, ran.out) == (2, "")
     assert "embedded model" in ran.err.splitlines()[-1]
+    assert not (tmp_path / CONFIG).exists()
+
+
+@pytest.mark.parametrize("option", [[], ["--toml"], ["--write"]])
+def test_a_deadline_ends_the_probe_with_what_was_found_and_writes_nothing(call, server, tmp_path, option):
+    server.answers["/v1/models"] = as_json({"data": [{"id": "tiny"}]})
+    server.answers[PATH] = Canned([b""], hold=True)
+    ran = call("probe", "--base-url", server.url, "--deadline", "0.5", *option)
+    assert ran.status == 5
+    assert "Error: The 0.5 s for the whole probe were over after 1 of 21 checks" in ran.err
+    assert "--deadline" in ran.err
+    assert ran.out == ("" if option == ["--toml"] else "CHECK        SEEN WITH tiny\nmodels  yes  1: tiny\n")
     assert not (tmp_path / CONFIG).exists()
 
 
