@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from allos.adapters import no_key, sdk_arguments
 from allos.deadline import Deadline, within
 from allos.errors import AllosError, WireError, argument
 from allos.failures import from_status, from_transport
-from allos.messages import Reply, Wire
+from allos.messages import Reply, ToolCall, Wire
 from allos.retry import Policy
 from allos.settings import Target
 from allos.transport import HTTP
@@ -313,19 +313,18 @@ class Probe:
         """Make the model call. Whether a server obeys shows only with a model that calls tools at all."""
         answer = self._call("Say hi.", choice)
         good, said = self._called(answer, 1, name)
-        said, is_shown = self._shown(answer, said)
+        said, is_shown = self._shown(answer, good, said)
         self._forms_of_choice[form] = good if is_shown and self._has("chat") else None
         return (good if is_shown or not answer.ok else None), said
 
-    def _shown(self, answer: _Answer, said: str) -> tuple[str, bool]:
+    def _shown(self, answer: _Answer, good: bool | None, said: str) -> tuple[str, bool]:
         """What was seen of a forced call, and whether that is the server's doing."""
         if answer.reply is None:
             return said, self._has_called or (answer.status in _REFUSALS and "refuse" not in self._quirks)
-        if answer.reply.tool_calls:
-            return said, True
-        if answer.reply.finish_reason == "length":
-            return f"{said} (cut before a call could follow)", False
-        return (said, True) if self._has_called else (f"{said} (this model has called no tool)", False)
+        if good is None:  # cut
+            return said, False
+        is_shown = bool(answer.reply.tool_calls) or self._has_called
+        return (said, True) if is_shown else (f"{said} (this model has called no tool)", False)
 
     def _call(self, words: str, choice: Any) -> _Answer:
         tools = [_function("look"), _function("go")]
@@ -336,6 +335,12 @@ class Probe:
             return False, answer.why_not()
         calls = answer.reply.tool_calls
         self._has_called = self._has_called or bool(calls)
+        good, said = self._judged(answer, calls, count, name)
+        if not good and answer.reply.finish_reason == "length":
+            return None, f"{said} (cut by its token limit)"
+        return good, said
+
+    def _judged(self, answer: _Answer, calls: Sequence[ToolCall], count: int, name: str | None) -> tuple[bool, str]:
         if len(calls) < count:
             return False, f"only {len(calls)} call" if calls else f"no call, but text: {_short(answer.text)}"
         if others := [call.name for call in calls if name not in (None, call.name)]:

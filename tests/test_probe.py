@@ -158,7 +158,25 @@ def test_a_model_that_calls_nothing_says_nothing_of_what_the_server_obeys(lacks)
 
 def test_a_model_that_talks_until_it_is_cut_says_nothing_of_what_the_server_obeys():
     report, found = probed(Server("talk"))
-    assert found["required tool"] == (None, "no call, but text: Hi! How (cut before a call could follow)")
+    assert found["required tool"] == (None, "no call, but text: Hi! How (cut by its token limit)")
+    assert "quirks" not in report.row
+
+
+@pytest.mark.parametrize("lacks", ["half a call", "another call, half"])
+def test_a_call_that_is_cut_says_nothing_of_what_the_server_obeys(lacks):
+    class Cut(Server):
+        def _answer(self, request: Any, body: dict[str, Any], wire: str) -> Any:
+            if "tools" not in body:
+                return super()._answer(request, body, wire)
+            name = "go" if isinstance(body["tool_choice"], dict) and lacks == "half a call" else "look"
+            whole = answers.calls(wire, ("call_1", name, '{"place": "Par'))
+            whole["choices"][0]["finish_reason"] = "length"
+            return http.Response(200, json=whole)
+
+    report, found = probed(Cut(lacks, "responses"))
+    for check in ("tools", "parallel tools", "forced tool", "required tool"):
+        assert found[check][0] is None
+        assert found[check][1].endswith("(cut by its token limit)")
     assert "quirks" not in report.row
 
 
