@@ -111,10 +111,13 @@ def _names(client: Client, deadline: Deadline) -> list[str]:
 
     if client.target.model is not None or client.target.base_url is None:
         return []
+    is_only = len(client.places) == 1
     try:
-        return client.models(deadline=deadline)
+        return client.models(deadline=deadline) if is_only else client._list_models(deadline)
     except openai.APIConnectionError:
-        raise  # who is not reached needs no second question
+        if is_only:
+            raise  # who is not reached needs no second question
+        return []  # the question itself moves on to the next place
     except openai.APIError:
         return []
 

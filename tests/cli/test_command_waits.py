@@ -164,3 +164,14 @@ def test_a_server_that_is_not_reached_is_not_asked_for_its_models_first(call: Ru
     ran = call("-p", "chat_completions", "--base-url", "http://127.0.0.1:9/v1", "hi", "-v")
     assert ran.status == 5
     assert ran.err.count("Trying again") == 2
+
+
+def test_where_the_list_of_models_is_not_reached_another_place_answers_at_once(
+    call: Run, server: Server, slept: list[float]
+) -> None:
+    server.answers[PATH] = chat_reply("Paris.")
+    places = ["--base-url", "http://127.0.0.1:9/v1", "--fallback", "ollama/tiny"]
+    ran = call(*places, "--no-stream", "hi", OLLAMA_HOST=server.root)
+    assert (ran.status, ran.out, sum(slept)) == (0, "Paris.\n", 0)
+    assert "ollama/tiny answered, because" in ran.err
+    assert [body["model"] for _, _, body in server.requests] == ["tiny"]
