@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from allos.cli import options, terminal
 from allos.cli.service import chosen_model, connect
-from allos.messages import Reply, Request, Usage
+from allos.messages import OutputFormat, Reply, Request, Usage
 
 if TYPE_CHECKING:
     from allos.client import Client
@@ -57,7 +57,8 @@ def ask(
     request = _request(pairs, max_tokens, temperature)
     terminal.require_output()
     begun = time.monotonic()
-    streamed = bool(stream) if as_json else stream is not False
+    is_object = "schema" in request
+    streamed = False if is_object else bool(stream) if as_json else stream is not False
     with connect(flags, streamed=streamed, verbose=verbose) as client:
         deadline = Deadline.of(client.target.deadline).start()
         with chosen_model(client, deadline, verbose=verbose) as model:
@@ -67,7 +68,7 @@ def ask(
             elif streamed:
                 reply = _streamed(client, prompt, request, verbose)
             else:
-                reply = _whole(client, prompt, request, _show_text, streamed=False)
+                reply = _whole(client, prompt, request, _show_object if is_object else _show_text, streamed=False)
     _report(reply, verbose, time.monotonic() - begun)
     return _verdict(reply)
 
@@ -78,8 +79,26 @@ def _request(pairs: tuple[tuple[str, str], ...], max_tokens: int | None, tempera
     extra = {name: value for name, value in given.items() if name not in _SHARED}
     if not isinstance(shared.get("stop", ""), (str, list)):
         raise terminal.Failed(f"-o stop: {shared['stop']!r} is neither a text nor a list of texts.", 2)
+    if "format" in extra:
+        shared["format"] = _format(extra.pop("format"))
+    if "schema" in extra:
+        shared["schema"] = _schema(extra.pop("schema"))
     said = {"max_tokens": max_tokens, "temperature": temperature}
     return {**shared, **{name: value for name, value in said.items() if value is not None}, "extra": extra}
+
+
+def _format(value: Any) -> OutputFormat:
+    if value not in ("json", "text"):
+        raise terminal.Failed(
+            f"-o format: {value!r} is neither json nor text. For an object of a form say -o schema.", 2
+        )
+    return OutputFormat("json_object" if value == "json" else "text")
+
+
+def _schema(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise terminal.Failed(f'-o schema: {value!r} is no JSON schema. Give one such as \'{{"type": "object"}}\'.', 2)
+    return value
 
 
 def _whole(
@@ -127,6 +146,10 @@ def _show_text(reply: Reply) -> None:
     answer.end()
 
 
+def _show_object(reply: Reply) -> None:
+    terminal.print_json(reply.parsed)
+
+
 def _show_json(reply: Reply) -> None:
     terminal.print_json(as_data(reply))
 
@@ -135,6 +158,7 @@ def as_data(reply: Reply) -> dict[str, Any]:
     """The whole reply in the form of `--json`."""
     return {
         "text": reply.text,
+        "parsed": reply.parsed,
         "reasoning": reply.reasoning,
         "refusal": reply.refusal,
         "tool_calls": [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in reply.tool_calls],
@@ -160,7 +184,7 @@ def _usage_data(usage: Usage) -> dict[str, int | None]:
 def _report(reply: Reply, verbose: bool, seconds: float) -> None:
     """Say on standard error what the text alone doesn't tell."""
     for note in reply.notes:
-        if note.action == "routed":
+        if (note.action, note.what) == ("routed", "provider"):
             terminal.say(f"{note.reason}.")
         elif verbose or note.action == "left out":
             terminal.say(f"{note.what} was {note.action}: {note.reason}")

@@ -13,7 +13,7 @@ import click
 
 from allos.cli import terminal
 from allos.cli.app import app
-from allos.errors import AllosError, KeyMissing, WireError, as_options
+from allos.errors import AllosError, KeyMissing, ParseError, WireError, as_options
 
 __all__ = ["run"]
 
@@ -51,7 +51,8 @@ def call(arguments: Sequence[str]) -> int:
         return error.status
     except AllosError as error:
         _tell(error, str(error))
-        return KEY if isinstance(error, KeyMissing) else SERVICE if isinstance(error, WireError) else USAGE
+        is_of_service = isinstance(error, (WireError, ParseError))
+        return KEY if isinstance(error, KeyMissing) else SERVICE if is_of_service else USAGE
 
 
 def _tell(error: Exception, message: str) -> None:

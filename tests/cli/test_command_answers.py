@@ -70,6 +70,32 @@ def test_a_field_of_the_wires_own_form_is_sent_as_it_is(ask: Run, server: Server
     assert (body["tools"], body["tool_choice"], body["response_format"]) == (tools, "auto", form)
 
 
+@pytest.mark.parametrize(("word", "kind"), [("json", "json_object"), ("text", "text")])
+def test_format_is_the_setting_of_that_name(ask: Run, server: Server, word: str, kind: str) -> None:
+    server.answers[PATH] = chat_stream("{}")
+    assert ask("hi", "-o", "format", word, ALLOS_FORMAT="json").status == 0
+    _, _, body = server.requests[0]
+    assert (body["response_format"], "format" in body) == ({"type": kind}, False)
+
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+def test_a_schema_is_answered_with_its_object(ask: Run, server: Server) -> None:
+    server.answers[PATH] = chat_reply('Sure: {"city": "Paris"}')
+    assert ask("hi", "-o", "schema", json.dumps(CITY)) == (0, '{\n  "city": "Paris"\n}\n', "")
+    _, _, body = server.requests[0]
+    assert (body["response_format"]["json_schema"]["schema"], "schema" in body) == (CITY, False)
+    assert json.loads(ask("hi", "-o", "schema", json.dumps(CITY), "--json").out)["parsed"] == {"city": "Paris"}
+
+
+def test_an_answer_that_is_not_of_the_schema_is_an_error_of_the_service(ask: Run, server: Server) -> None:
+    server.answers[PATH] = chat_reply('{"town": "Paris"}')
+    ran = ask("hi", "-o", "schema", json.dumps(CITY))
+    assert (ran.status, ran.out) == (6, "")
+    assert "does not fit the schema" in ran.err
+
+
 @pytest.mark.fault("X7")
 @pytest.mark.parametrize("option", ["--stream", "--no-stream", "--json"])
 @pytest.mark.parametrize(("finish", "reason"), [("length", "token limit"), ("content_filter", "content filter")])
@@ -159,6 +185,7 @@ def test_json_is_the_whole_reply(ask: Run, server: Server) -> None:
     assert raw == json.loads(server.answers[PATH].pieces[0])
     assert data == {
         "text": "Paris",
+        "parsed": None,
         "reasoning": "Hm.",
         "refusal": "",
         "tool_calls": [{"id": "x", "name": "add", "arguments": "{}"}],

@@ -144,6 +144,10 @@ def test_after_two_dashes_every_word_is_the_prompt(words: list[str]) -> None:
         ["-o", "model", "x"],
         ["-o", "messages", "[]"],
         ["-o", "stop", "5"],
+        ["-o", "format", "yaml"],
+        ["-o", "format", "[]"],
+        ["-o", "schema", "City"],
+        ["-o", "schema", "null"],
         ["--nonsense"],
     ],
 )
