@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from typing import Any, Final
 
@@ -68,6 +69,18 @@ class App(click.Group):
         return place
 
 
+def _no_options(ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, str], ...]) -> Any:
+    """Refuse a pair that holds an option of the command: its value was forgotten, and the option would be lost."""
+    own = {"--", *(name for known in ctx.command.get_params(ctx) for name in (*known.opts, *known.secondary_opts))}
+    for pair in pairs:
+        if (word := next((word for word in pair if word.partition("=")[0] in own), None)) is not None:
+            raise click.BadParameter(
+                f"-o takes a name and a value, and {word!r} is an option of its own. "
+                f"Where it is meant as a text, write '{json.dumps(word)}'."
+            )
+    return pairs
+
+
 @click.group(
     cls=App,
     invoke_without_command=True,
@@ -78,7 +91,14 @@ class App(click.Group):
 @options.connection
 @options.asking
 @click.option(
-    "-o", "--option", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Any other field of the request."
+    "-o",
+    "--option",
+    "pairs",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    callback=_no_options,
+    help="Any other field of the request.",
 )
 @click.option("--stream/--no-stream", default=None, help="Show the answer as it comes [default], or when it is whole.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole reply as JSON.")

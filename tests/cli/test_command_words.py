@@ -50,6 +50,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
         (["-m", "models", "hello"], ("hello", {"model": "models"})),
         (["hello", "-m", "x", "there", "--json"], ("hello there", {"model": "x", "as_json": True})),
         (["--stream", "hi"], ("hi", {"stream": True})),
+        (["-o", "seed", "-5", "-o", "stop", '"-m"', "hi"], ("hi", {"pairs": (("seed", "-5"), ("stop", '"-m"'))})),
         (["-o", "top_p", "0.5", "-o", "user", "me", "hi"], ("hi", {"pairs": (("top_p", "0.5"), ("user", "me"))})),
         (
             ["-t", "0.5", "--max-tokens", "5", "--timeout", "1.5", "--max-retries", "0", "--wire", "chat", "hi"],
@@ -120,6 +121,12 @@ def test_a_prompt_taken_for_an_option_is_told_the_way_out(call: Callable[..., An
     assert "put `--` before it" in ran.err
 
 
+def test_an_option_in_the_place_of_a_value_is_named(call: Callable[..., Any]) -> None:
+    ran = call("-o", "seed", "--base-url", "http://localhost/v1", "hi")
+    assert ran.status == 2
+    assert "-o takes a name and a value, and '--base-url' is an option of its own" in ran.err
+
+
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(words=st.lists(st.text(min_size=1), min_size=1))
 def test_after_two_dashes_every_word_is_the_prompt(words: list[str]) -> None:
@@ -144,6 +151,12 @@ def test_after_two_dashes_every_word_is_the_prompt(words: list[str]) -> None:
         ["-o", "model", "x"],
         ["-o", "messages", "[]"],
         ["-o", "stop", "5"],
+        ["-o", "seed", "--json"],
+        ["-o", "seed", "--base-url=http://localhost/v1"],
+        ["-o", "seed", "-m", "tiny"],
+        ["-o", "seed", "--help"],
+        ["-o", "--no-stream", "5"],
+        ["-o", "seed", "--", "hi"],
         ["-o", "format", "yaml"],
         ["-o", "format", "[]"],
         ["-o", "schema", "City"],
