@@ -10,6 +10,7 @@ level sends the prompt elsewhere, it stays behind.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
@@ -292,18 +293,26 @@ def _from_text(name: str, value: str) -> Any:
 def _read_env_file(path: str | os.PathLike[str] | None) -> dict[str, str]:
     if path is None:
         return {}
-    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream  # which, unlike `dotenv_values`, says what it can't read
 
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise ConfigurationError(
-            f"The env file {str(path)!r} is not there. See {argument('env_file')} and ALLOS_ENV_FILE."
-        )
+    place = f"the env file {str(path)!r}"
     try:
-        found = dotenv_values(file, interpolate=False, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"Can't read the env file {str(path)!r}: {error}.") from None
-    return {name: value for name, value in found.items() if value and value.strip()}
+        text = Path(path).expanduser().read_text("utf-8-sig")
+    except OSError as error:
+        hint = f"See {argument('env_file')} and ALLOS_ENV_FILE."
+        raise ConfigurationError(f"Can't read {place}: {error.strerror}. {hint}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"Can't read {place}: it is not UTF-8 text.") from None
+    found: dict[str, str] = {}
+    for binding in parse_stream(io.StringIO(text)):
+        is_word = binding.value is None and not (binding.key or "_").isidentifier()
+        if binding.error or is_word:
+            words = binding.original.string
+            line = binding.original.line + words[: -len(words.lstrip())].count("\n")
+            raise ConfigurationError(f"Can't read {place}: line {line} is not of the form NAME=VALUE.")
+        if binding.key is not None:
+            found[binding.key] = binding.value or ""
+    return {name: value for name, value in found.items() if value.strip()}
 
 
 def _user_file(folder: Path | None) -> _Layer:

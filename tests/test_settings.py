@@ -135,6 +135,36 @@ def test_an_env_file_that_is_not_there_is_named(world):
         world.load(env_file="nowhere.env")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("A=1\n\nroot user of all\nB=2\n", "line 3 is not of the form NAME=VALUE"),
+        ("A=1\nB='no end\n", "line 2 is not of the form NAME=VALUE"),
+        ("root:x:0:0:root:/root:/bin/sh\n", "line 1 is not of the form NAME=VALUE"),
+        (None, "Is a directory. See env_file= and ALLOS_ENV_FILE"),
+    ],
+)
+def test_an_env_file_that_can_not_be_read_is_one_error_with_its_line(world, caplog, text, words):
+    if text is None:
+        world.env_file.mkdir()
+    else:
+        world.write(world.env_file, text)
+    with pytest.raises(allos.ConfigurationError) as caught:
+        world.load(env_file=world.env_file)
+    assert str(world.env_file) in str(caught.value)
+    assert words in str(caught.value)
+    assert "root user" not in str(caught.value)  # it may be a secret
+    assert not caplog.records
+
+
+def test_an_env_file_may_be_written_as_for_a_shell(world):
+    world.write(
+        world.env_file, "\ufeff# mine\r\nexport ALLOS_MODEL='m'\r\n\r\nALLOS_SYSTEM=\"a\\nb\" # two lines\r\nLONE\r\n"
+    )
+    found = world.load(env_file=world.env_file)
+    assert (found.model, found.system) == ("m", "a\nb")
+
+
 @pytest.mark.fault("N7")
 @pytest.mark.parametrize(
     "line",
