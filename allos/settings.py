@@ -246,7 +246,8 @@ def official(
     place = {"base_url": base_url} if base_url else {"provider": _OFFICIAL}
     given = {"api_key": api_key, "fallback": None if fallback is None else tuple(fallback)}
     values = {**place, **{name: value for name, value in given.items() if value}}
-    layer = _Layer(_FLAGS, values, dict.fromkeys(values, "the client's arguments"))
+    origins = {name: argument_origin(name) for name in values} | {"provider": "the official client"}
+    layer = _Layer(_FLAGS, values, origins)
     set_ = {name: real[name] for name in ("ALLOS_FALLBACK",) if name in real}
     layers = (layer, _environment(_ENVIRON, set_, ""))
     return _settings(layers, real, endpoints.table(real)).resolve(needs_key=False)

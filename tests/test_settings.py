@@ -356,6 +356,12 @@ def test_a_host_in_a_variable_is_completed_to_an_address(world, value, base_url)
     assert world.target(provider="ollama").base_url == base_url
 
 
+@pytest.mark.parametrize("client", [allos.OpenAI, allos.AsyncOpenAI, allos.Client])
+def test_an_address_that_can_not_be_is_named_as_the_argument_that_it_is(client):
+    with pytest.raises(allos.ConfigurationError, match="The base_url argument 'localhost:80' has no scheme"):
+        client(base_url="localhost:80")
+
+
 def test_every_choice_has_its_reason(world):
     world.set(GROQ_API_KEY="sk-mock-groq", ALLOS_MODEL="llama")
     why = " ".join(world.target(provider="groq").why)
