@@ -72,7 +72,7 @@ _SHELLS: Final[Mapping[str, Callable[[str, str | None], str]]] = {"sh": _sh, "fi
 
 
 @click.command("env", short_help="Print the environment for programs with an OpenAI client.")
-@click.argument("alias", required=False, metavar="[ALIAS]", shell_complete=options.aliases)
+@options.alias
 @options.place
 @options.model
 @click.option("--shell", type=click.Choice(list(_SHELLS)), default="sh", help="Whose language to print [default: sh].")
@@ -89,10 +89,7 @@ def environment(alias: str | None, shell: str, show: bool, verbose: bool, **flag
     """
     from allos import settings
 
-    if alias is not None:
-        if flags["provider"] not in (None, alias):
-            raise click.UsageError(f"Two services are named: {alias!r} and --provider {flags['provider']!r}.")
-        flags["provider"] = alias
+    flags["provider"] = options.named(alias, flags["provider"])
     target = settings.load(**flags).resolve()
     for line in target.why if verbose else target.notices:
         terminal.say(line)

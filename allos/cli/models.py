@@ -13,11 +13,13 @@ __all__ = ["models"]
 
 
 @click.command(short_help="List the models that a service offers.")
+@options.alias
 @options.connection
 @options.as_json
 @options.verbose
-def models(as_json: bool, verbose: bool, **flags: Any) -> None:
-    """List the models that a service offers, one a line."""
+def models(alias: str | None, as_json: bool, verbose: bool, **flags: Any) -> None:
+    """List the models that the service ALIAS offers, one a line."""
+    flags["provider"] = options.named(alias, flags["provider"])
     with connect(flags, verbose=verbose) as client:
         names = client.models()
     if as_json:

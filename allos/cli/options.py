@@ -12,7 +12,7 @@ import click
 from allos.cli.terminal import Failed
 from allos.errors import ConfigurationError
 
-__all__ = ["aliases", "as_json", "asking", "connection", "fields", "model", "place", "verbose"]
+__all__ = ["alias", "aliases", "as_json", "asking", "connection", "fields", "model", "named", "place", "verbose"]
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -55,6 +55,16 @@ def aliases(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]
         return [name for name in names() if name.startswith(begun)]
     except ConfigurationError:  # a table of the user's that can't be read is no matter of a Tab key
         return []
+
+
+alias = click.argument("alias", required=False, metavar="[ALIAS]", shell_complete=aliases)
+
+
+def named(alias: str | None, provider: str | None) -> str | None:
+    """The service that is named, as a word or by --provider; two different ones are refused."""
+    if alias is not None and provider not in (None, alias):
+        raise click.UsageError(f"Two services are named: {alias!r} and --provider {provider!r}.")
+    return alias if alias is not None else provider
 
 
 def place(command: Decorated) -> Decorated:

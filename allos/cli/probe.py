@@ -24,7 +24,7 @@ _MARKS = {True: "yes", False: "no", None: "-"}
 
 
 @click.command(short_help="Find out what an endpoint can do.")
-@click.argument("alias", required=False)
+@options.alias
 @options.connection
 @click.option("-m", "--model", metavar="NAME", help="Which model to ask; without one the first that is listed.")
 @click.option("--name", metavar="NAME", help="What to call the endpoint in the block [default: its alias, or `mine`].")
@@ -52,9 +52,7 @@ def probe(
     """
     from allos.probe import Probe
 
-    if alias is not None and flags.get("provider") is not None:
-        raise click.UsageError(f"The service is named twice: {alias!r} and --provider {flags['provider']}.")
-    flags["provider"] = alias if alias is not None else flags["provider"]
+    flags["provider"] = options.named(alias, flags["provider"])
     if flags["provider"] is None and flags["base_url"] is not None:
         flags["provider"] = "chat_completions"
     path = _config_file() if write else None

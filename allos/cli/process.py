@@ -43,6 +43,9 @@ def call(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except terminal.ReaderGone:
         return 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        terminal.say(error.format_message())
+        return USAGE
     except click.ClickException as error:
         _tell(error, f"{error.format_message()}{_usage_hint(error)}")
         return USAGE
@@ -66,7 +69,7 @@ def _usage_hint(error: click.ClickException) -> str:
     if not isinstance(error, click.UsageError) or error.ctx is None:
         return ""
     hint = f"\nTry `{error.ctx.command_path} --help`."
-    if error.ctx.parent is not None or isinstance(error, click.NoSuchOption):
+    if error.ctx.parent is None and isinstance(error, click.NoSuchOption):
         hint += " If it was meant as a prompt, put `--` before it."
     return hint
 

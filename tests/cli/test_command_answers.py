@@ -219,6 +219,7 @@ def test_models_lists_what_the_server_has(call: Run, server: Server) -> None:
     arguments = ["models", "-p", "chat_completions", "--base-url", server.url]
     assert call(*arguments) == (0, "one\ntwo\n", "")
     assert json.loads(call(*arguments, "--json").out) == ["one", "two"]
+    assert call("models", "chat_completions", "--base-url", server.url).out == "one\ntwo\n"
 
 
 @pytest.fixture

@@ -109,4 +109,4 @@ def test_a_server_that_is_not_there_is_one_clear_error(call):
 def test_a_service_named_twice_is_refused(call):
     ran = call("probe", "groq", "-p", "mistral")
     assert ran.status == 2
-    assert "named twice" in ran.err
+    assert "Two services are named: 'groq' and --provider 'mistral'" in ran.err

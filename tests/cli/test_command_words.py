@@ -109,10 +109,19 @@ def test_an_option_that_a_command_does_not_have_is_refused_and_not_dropped(call:
     assert "No such option" in ran.err
 
 
-def test_a_prompt_taken_for_a_command_is_told_the_way_out(call: Callable[..., Any]) -> None:
-    ran = call("models", "are", "cool")
+@pytest.mark.parametrize("arguments", [["exec"], ["config", "groq"], ["models", "a", "b"], ["local", "get"]])
+def test_who_says_a_command_is_told_of_its_help_and_not_of_prompts(
+    call: Callable[..., Any], arguments: list[str]
+) -> None:
+    ran = call(*arguments)
     assert ran.status == 2
-    assert "put `--` before it" in ran.err
+    assert ran.err.endswith(f"Try `allos {arguments[0]} --help`.\n")
+
+
+def test_a_command_of_commands_shows_its_help_where_none_is_named(call: Callable[..., Any]) -> None:
+    bare = call("local")
+    assert (bare.status, bare.out) == (2, "")
+    assert bare.err == call("local", "--help").out
 
 
 def test_a_prompt_taken_for_an_option_is_told_the_way_out(call: Callable[..., Any]) -> None:
