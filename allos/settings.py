@@ -561,8 +561,10 @@ class _Resolution:
         found = row.key_from(self._environ) if row is not None else None
         if found or loose:
             return self._told_key(*(found or loose or ("", "")))
-        if is_needed and row is not None and row.needs_key and (base_url is None or row.serves(base_url)):
-            raise KeyMissing(" ".join(filter(None, (_missing(row), self._withheld))))
+        if row is not None and row.needs_key and (base_url is None or row.serves(base_url)):
+            if is_needed:
+                raise KeyMissing(" ".join(filter(None, (_missing(row), self._withheld))))
+            self._why.append(_missing(row))
         if (spare := destination.endpoint.key_from(self._environ)) is not None:
             owner = self._table.for_base_url(destination.endpoint.base_url or "") or destination.endpoint
             self._withhold(spare[1], owner.title, destination)

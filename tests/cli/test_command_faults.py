@@ -37,6 +37,13 @@ def test_a_missing_key_names_the_variable(call: Run) -> None:
     failed(call("-p", "groq", "hi"), 3, "'groq'", "GROQ_API_KEY", "--api-key")
 
 
+def test_config_says_that_a_key_is_missing_and_is_no_failure(call: Run) -> None:
+    ran = call("config", "-p", "groq")
+    assert ran.status == 0
+    assert "No API key for 'groq'. Set GROQ_API_KEY or pass --api-key" in ran.out
+    assert "No API key" not in call("config", "-p", "groq", GROQ_API_KEY="gsk-key").out + call("config").out
+
+
 def test_a_key_that_cannot_be_sent_is_not_shown(call: Run) -> None:
     ran = call("-p", "groq", "hi", GROQ_API_KEY="gsk-secret part")
     failed(ran, 2, "GROQ_API_KEY")
