@@ -177,8 +177,9 @@ class Settings(BaseSettings):
             layers.append(_Layer(layer.rank, kept, layer.origins))
         try:
             target = _settings(tuple(layers), self._environ, self._table).resolve(needs_key=needs_key)
-        except KeyMissing as error:
-            raise KeyMissing(f"{entry!r} of {origin} can't be asked. {error}") from None
+        except KeyMissing:
+            missing = _missing(endpoint or self._table.find(entry), is_fallback=True)
+            raise KeyMissing(f"{entry!r} of {origin} can't be asked. {missing}") from None
         if target.model is None and target.base_url is not None:
             raise ConfigurationError(f"{entry!r} of {origin} names no model. Write {entry + '/MODEL'!r}.")
         return target
@@ -585,13 +586,15 @@ class _Resolution:
 _SPOKEN: Mapping[Wire, str] = {"chat": "Chat Completions", "responses": "the Responses API"}
 
 
-def _missing(endpoint: Endpoint) -> str:
-    variable = endpoint.key_variables[0] if endpoint.key_variables else "ALLOS_API_KEY"
+def _missing(endpoint: Endpoint, *, is_fallback: bool = False) -> str:
+    """What to do about a missing key; a place of the fallback has one in its own variables only."""
+    way = f"Set {next(iter(endpoint.key_variables), 'ALLOS_API_KEY')}"
+    if not is_fallback:
+        way += f" or pass {argument('api_key')}; `{argument('provider', _EMBEDDED)}` needs none"
+    elif not endpoint.key_variables:
+        way = f"Name its variable as key_variables of [endpoints.{endpoint.alias}] in your config.toml"
     page = f" Keys: {endpoint.keys_page}" if endpoint.keys_page else ""
-    return (
-        f"No API key for {endpoint.alias!r}. Set {variable} or pass {argument('api_key')}; "
-        f"`{argument('provider', _EMBEDDED)}` needs none.{page}"
-    )
+    return f"No API key for {endpoint.alias!r}. {way}.{page}"
 
 
 def _shown(key: str | SecretStr) -> str:

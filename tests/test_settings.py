@@ -336,6 +336,17 @@ def test_a_missing_key_names_the_variable_and_the_way_without_one(world):
     assert "`provider='local'` needs none" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("entry", "way"), [("groq/m", "Set GROQ_API_KEY. "), ("jan/m", "Name its variable as key_variables of")]
+)
+def test_a_missing_key_of_a_fallback_names_only_what_can_help(world, entry, way):
+    with pytest.raises(allos.KeyMissing) as caught:
+        world.target(base_url="http://127.0.0.1:8080/v1", api_key="sk-mock", fallback=[entry])
+    assert f"'{entry}' of the fallback argument can't be asked. No API key for" in str(caught.value)
+    assert way in str(caught.value)
+    assert "api_key=" not in str(caught.value)
+
+
 def test_a_local_server_needs_no_key(world):
     target = world.target(provider="ollama")
     assert target.api_key is None
