@@ -476,7 +476,11 @@ class _Resolution:
             return self._provider(provider, url)
         layer = self._layer("model", top)
         if layer is not None and layer.rank != _PROJECT:
-            found, rest = self._table.split_model(str(layer.values["model"]))
+            name = str(layer.values["model"])
+            if name.endswith("/") and self._table.get(name[:-1]) is not None:
+                place = f"The model {name!r} of {layer.origins['model']}"
+                raise ConfigurationError(f"{place} names no model. Write it after the slash: {name + 'MODEL'!r}.")
+            found, rest = self._table.split_model(name)
             if found is not None:
                 reason = f"The provider is {found.alias!r}, as the model of {layer.origins['model']} begins with it."
                 return _Destination(found, found.address(self._environ)[0], True, reason, rest, layer.rank)

@@ -253,6 +253,14 @@ def test_a_model_that_begins_with_an_alias_names_the_provider(world):
     assert target.api_key.get_secret_value() == "sk-mock-groq"
 
 
+def test_an_alias_without_a_model_after_its_slash_is_told_what_is_missing(world):
+    with pytest.raises(allos.ConfigurationError) as caught:
+        world.target(model="groq/")
+    said = "The model 'groq/' of the model argument names no model. Write it after the slash: 'groq/MODEL'."
+    assert str(caught.value) == said
+    assert world.target(provider="ollama", model="own/").model == "own/"
+
+
 def test_a_model_of_a_project_never_picks_the_provider(world):
     world.write(world.project_file, 'model = "groq/llama"\n')
     world.set(OPENAI_API_KEY="sk-mock-openai", GROQ_API_KEY="sk-mock-groq")
