@@ -52,6 +52,8 @@ def probe(
     """
     from allos.probe import Probe
 
+    if as_toml and as_json:
+        raise click.UsageError("--toml and --json exclude each other: choose one.")
     flags["provider"] = options.named(alias, flags["provider"])
     if flags["provider"] is None and flags["base_url"] is not None:
         flags["provider"] = "chat_completions"

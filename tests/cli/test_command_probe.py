@@ -110,3 +110,9 @@ def test_a_service_named_twice_is_refused(call):
     ran = call("probe", "groq", "-p", "mistral")
     assert ran.status == 2
     assert "Two services are named: 'groq' and --provider 'mistral'" in ran.err
+
+
+def test_two_forms_at_once_are_refused(call, server):
+    ran = call("probe", "--base-url", server.url, "--toml", "--json")
+    assert (ran.status, ran.out, server.requests) == (2, "", [])
+    assert "--toml and --json" in ran.err
