@@ -6,6 +6,7 @@ http://127.0.0.1:8101/v1, with a model that calls tools).
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
@@ -137,13 +138,18 @@ async def test_the_stream_helper_gives_the_final_object(place: Place) -> None:
 
 
 async def test_a_schema_is_parsed(place: Place) -> None:
-    if place.spoken == "responses":
-        pytest.skip("llama.cpp ignores a schema on its Responses API")
+    is_ignored = (
+        place.spoken == "responses"
+    )  # llama.cpp then needs the prompt, and the prompt a model
+    if is_ignored and VARIABLE not in os.environ:
+        pytest.skip(f"the small model obeys no prompt: {VARIABLE} names a server with one that does")
     program = place.program()
     schema = {program.schema: City}
     said = program.said("Describe Paris.")
     answer = await done(program.resource.parse(model="m", **said, **schema, **limit(program, 60)))
     assert isinstance(program.parsed(answer), City)
+    if is_ignored:
+        return  # what a stream has shown can't be asked for again
     async with opened(program.helper("Describe Paris.", **schema, **limit(program, 60))) as stream:
         await each(stream)
         assert isinstance(program.parsed(await program.final(stream)), City)
@@ -170,7 +176,8 @@ async def test_a_tool_is_called_and_its_result_is_used(place: Place) -> None:
     assert "11" in program.text(again)
     async with opened(program.helper(question, tools=[program.tool], **limit(program, 100))) as stream:
         await each(stream)
-        assert program.calls(await program.final(stream)) == program.calls(answer)
+        final = await program.final(stream)
+    assert [(name, json.loads(said)) for name, said in program.calls(final)] == [("get_weather", {"city": "Paris"})]
 
 
 async def test_a_prompt_that_is_too_long_is_the_officials_error(place: Place) -> None:
