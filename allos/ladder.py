@@ -106,11 +106,6 @@ class _Memory:
             if place in self._ignored:
                 del self._ignored[place][way]
 
-    def clear(self) -> None:
-        with self._lock:
-            self._useless.clear()
-            self._ignored.clear()
-
     def _trim(self, kept: OrderedDict[_Place, Any], place: _Place) -> None:
         kept.move_to_end(place)
         while len(kept) > self._most:

@@ -16,6 +16,7 @@ from all_doors import Sockets
 from doors import AsyncDoor, Door, SyncDoor, http
 
 from allos.client import AsyncClient, Client
+from allos.ladder import _Memory
 from allos.store import MemoryStore
 from cassettes import SERVERS, replayed
 
@@ -42,6 +43,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting, key, proxy or home folder of the person who runs the tests, and no state of a test before it."""
     monkeypatch.setattr("allos.store._MEMORY", MemoryStore())
     monkeypatch.setattr("allos.retry._budgets", {})
+    monkeypatch.setattr("allos.ladder._memory", _Memory())
     for name in os.environ:
         upper = name.upper()
         if not upper.startswith(KEEP) and (upper.startswith(FOREIGN) or upper.endswith(FOREIGN_ENDS)):

@@ -17,7 +17,7 @@ from ladders import PARIS, STANDARD, Place, Service, way_of
 from programs import PROGRAMS, done, each, opened
 
 import allos
-from allos import endpoints, ladder
+from allos import endpoints
 
 NUMBERS = itertools.count(1)
 ROADS = [("chat", "chat"), ("responses", "responses"), ("responses", "chat"), ("chat", "responses")]
@@ -27,7 +27,6 @@ ROADS = [("chat", "chat"), ("responses", "responses"), ("responses", "chat"), ("
 def nothing_kept():
     """What one test taught or registered is unknown to the next."""
     yield
-    ladder._memory.clear()
     endpoints._registered.pop("poor", None)
     endpoints._table.cache_clear()
 

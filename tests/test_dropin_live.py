@@ -138,9 +138,7 @@ async def test_the_stream_helper_gives_the_final_object(place: Place) -> None:
 
 
 async def test_a_schema_is_parsed(place: Place) -> None:
-    is_ignored = (
-        place.spoken == "responses"
-    )  # llama.cpp then needs the prompt, and the prompt a model
+    is_ignored = place.spoken == "responses"  # llama.cpp then needs the prompt, and the prompt a model
     if is_ignored and VARIABLE not in os.environ:
         pytest.skip(f"the small model obeys no prompt: {VARIABLE} names a server with one that does")
     program = place.program()

@@ -20,7 +20,6 @@ from allos.wire.dialect import Dialect, ResponsesDialect
 def nothing_kept():
     """What one test taught or registered is unknown to the next."""
     yield
-    ladder._memory.clear()
     for name in ("plain", "poor"):
         endpoints._registered.pop(name, None)
     endpoints._table.cache_clear()
@@ -62,13 +61,13 @@ async def test_the_deltas_of_a_forced_call_are_the_text(mock_door, wire):
     assert not any(delta.tool_call for delta in deltas)
 
 
-async def test_at_most_three_requests_are_made(mock_door, wire):
+async def test_at_most_three_requests_are_made(mock_door, wire, monkeypatch):
     service = Service(STANDARD)
     with pytest.raises(openai.BadRequestError):
         await mock_door(service, wire=wire).chat("Where?", schema=Place)
     assert len(service.ways) == 3
     service = Service(("json_schema",), say=lambda count: "no")
-    ladder._memory.clear()
+    monkeypatch.setattr(ladder, "_memory", ladder._Memory())
     with pytest.raises(allos.ParseError):
         await mock_door(service, wire=wire).chat("Where?", schema=Place)
     assert len(service.ways) == 3
