@@ -173,5 +173,5 @@ def test_where_the_list_of_models_is_not_reached_another_place_answers_at_once(
     places = ["--base-url", "http://127.0.0.1:9/v1", "--fallback", "ollama/tiny"]
     ran = call(*places, "--no-stream", "hi", OLLAMA_HOST=server.root)
     assert (ran.status, ran.out, sum(slept)) == (0, "Paris.\n", 0)
-    assert "ollama/tiny answered, because" in ran.err
+    assert "ollama/tiny answered instead: The server" in ran.err
     assert [body["model"] for _, _, body in server.requests] == ["tiny"]
