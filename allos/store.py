@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import tenacity
+
 from allos.errors import ConfigurationError
 
 __all__ = ["FileStore", "Item", "MemoryStore", "Store", "open_store"]
@@ -307,7 +309,9 @@ class FileStore:
     @classmethod
     def _prepare(cls, database: sqlite3.Connection) -> None:
         is_new = cls._is_new(database)
-        database.execute("PRAGMA journal_mode = WAL")
+        for attempt in tenacity.Retrying(**_WHILE_BUSY):  # SQLite itself does not wait for others that switch just now
+            with attempt:
+                database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         if is_new:
             with database:
@@ -323,6 +327,18 @@ class FileStore:
         if tables and (version != _VERSION or not tables >= {"records", "items"}):
             raise sqlite3.DatabaseError("it is a database of another program or of a newer Allos")
         return not tables
+
+
+def _is_busy(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+
+
+_WHILE_BUSY: Mapping[str, Any] = {
+    "retry": tenacity.retry_if_exception(_is_busy),
+    "wait": tenacity.wait_random(0.01, 0.1),
+    "stop": tenacity.stop_after_delay(_PATIENCE),
+    "reraise": True,
+}
 
 
 def _close(database: sqlite3.Connection, process: int) -> None:

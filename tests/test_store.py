@@ -265,6 +265,27 @@ def test_four_processes_with_two_threads_each_lose_nothing(tmp_path: Path) -> No
     assert all(items[at].id + "-b" == items[at + 1].id for at in range(0, len(items), 2))  # appended as a whole
 
 
+class Busy(sqlite3.Connection):
+    """Refuses the switch of the journal twice, as SQLite does at once where another process is at it."""
+
+    refusals = 2
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        if "journal_mode" in statement and self.refusals:
+            self.refusals -= 1
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise error
+        return super().execute(statement, *values)
+
+
+def test_a_file_that_another_process_switches_just_now_is_waited_for(tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / "state.db", isolation_level=None, factory=Busy)
+    FileStore._prepare(database)
+    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    database.close()
+
+
 def test_processes_may_make_the_file_at_the_same_time(tmp_path: Path) -> None:
     make = "import sys; from allos.store import FileStore, Item; FileStore(sys.argv[1]).put(sys.argv[2], {})"
     path = str(tmp_path / "folder" / "state.db")

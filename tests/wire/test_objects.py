@@ -41,7 +41,7 @@ CITIES = {"type": "array", "items": CITY}
         ('{"a": {"city": "Paris"}, "b": "lo', ANY, None),
         ("{" * 100_000, CITY, None),
         ('{"a":' * 5_000, CITY, None),
-        ('{"a":' * 5_000 + "1" + "}" * 5_000, CITY, None),
+        ('{"a":' * 200_000 + "1" + "}" * 200_000, CITY, None),
     ],
 )
 def test_the_value_in_a_text_is_the_last_that_fits(text, schema, found):
