@@ -174,7 +174,10 @@ class StreamTranslation:
         self._encoder = self._codec.Encoder(request=exchange.request)
         self._seals = exchange.seals
         self._thoughts: list[dict[str, Any]] = []  # the reasoning items that have ended
-        self._objects = _sought(exchange)
+        ladder = exchange.ladder
+        self._objects: Objects | None = None
+        if ladder is not None and exchange.seeks_object:
+            self._objects = Objects(ladder.schema, forced=ladder.rung == "tool")
         self.final: dict[str, Any] | None = None
         self.reply: Reply | None = None
 
@@ -353,14 +356,6 @@ def _asking(ladder: Ladder, source: Mapping[str, Any], wire: Wire, also: Sequenc
     after = codec.dump_request(ladder.ask(request.replace(messages=(*request.messages, *also))))
     kept = {name: value for name, value in source.items() if name in after or name not in before}
     return kept | {name: value for name, value in after.items() if value != before.get(name)}
-
-
-def _sought(exchange: Exchange) -> Objects | None:
-    """What finds the object in the exchange's stream, where the service does not see to its form."""
-    ladder = exchange.ladder
-    if ladder is None or ladder.is_enforced:
-        return None
-    return Objects(ladder.schema, forced=ladder.rung == "tool")
 
 
 def form_of(asked: Wire, body: Mapping[str, Any]) -> OutputFormat | None:

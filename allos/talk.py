@@ -20,6 +20,7 @@ from allos.messages import Delta, Message, MessageLike, Note, OutputFormat, Part
 from allos.settings import Target
 from allos.tools import Toolbox, ToolLike
 from allos.wire import chat, responses
+from allos.wire.dialect.tools import unknown_tool
 from allos.wire.objects import extracted, values
 
 __all__ = ["SchemaLike", "Talk", "as_messages", "output_format"]
@@ -115,13 +116,9 @@ def _check_choice(request: Request) -> None:
     choice = request.tool_choice
     if choice is None or {"tools", "prompt"} & request.extra.keys():  # these bring tools that are not seen here
         return
-    known = [tool.name for tool in request.tools]
     named = choice.names if choice.mode == "allowed" else (choice.name,) if choice.mode == "tool" else ()
-    if unknown := [name for name in named if name not in known]:
-        there = f"the tools are {', '.join(map(repr, known))}" if known else "there are no tools"
-        raise ConfigurationError(
-            f"tool_choice names {unknown[0]!r}, but {there}. It is one of them, or 'auto', 'none' or 'required'."
-        )
+    if (said := unknown_tool(named, [tool.name for tool in request.tools])) is not None:
+        raise ConfigurationError(f"{said} It is one of them, or 'auto', 'none' or 'required'.")
 
 
 class Talk:

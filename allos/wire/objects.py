@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,6 +16,7 @@ __all__ = ["Objects", "extracted", "is_json", "values", "with_object"]
 
 _FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)```", re.DOTALL)
 _THOUGHT = re.compile(r"\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
+_OBJECT = re.compile(r'\s*\{\s*["}]')  # how one begins
 _OPENING = re.compile(r"[{\[]")
 _TRIES = 200  # places at which a value is looked for; a text with more is no answer but a fault
 _DECODER = json.JSONDecoder()
@@ -35,7 +37,8 @@ def values(text: str) -> list[str]:
 
     What lies within a value that broke off is none: half an answer must not look like a whole one.
     """
-    text = _THOUGHT.sub("", text, count=1) if _THOUGHT.match(text) else text
+    if (thought := _THOUGHT.match(text)) is not None:
+        text = text[thought.end() :]
     fenced = [str(inside).strip() for inside in _FENCE.findall(text) if is_json(inside)]
     return [*fenced, *_bare(text)]
 
@@ -73,11 +76,7 @@ def with_object(reply: Reply, schema: Mapping[str, Any]) -> Reply:
     The same reply where no text has to change.
     """
     choices = tuple(_with_object(choice, schema) for choice in reply.choices)
-    return reply if all(map(_is, choices, reply.choices)) else replace(reply, choices=choices)
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other
+    return reply if all(map(operator.is_, choices, reply.choices)) else replace(reply, choices=choices)
 
 
 def _with_object(choice: Choice, schema: Mapping[str, Any]) -> Choice:
@@ -195,17 +194,13 @@ class _Object:
         if self._opens is None:
             self._held.append(text)
             text = "".join(self._held)
-            begins = text.split(maxsplit=1)[0][:2] if text.strip() else ""
-            rest = text.strip()[1:].lstrip()
-            if begins[:1] == "{" and not rest:
+            if text.strip() in ("", "{"):
                 return ""  # what follows tells whether this is an object
-            if begins:
-                self._opens = begins[0] == "{" and rest[0] in '"}'
-                self._held.clear()
+            self._opens = _OBJECT.match(text) is not None
+            self._held.clear()
         if self._opens:
             return self._within(text)
-        if self._opens is not None:
-            self._held.append(text)
+        self._held.append(text)
         return ""
 
     def _within(self, text: str) -> str:

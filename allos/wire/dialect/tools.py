@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from allos.errors import Unsupported
@@ -10,7 +10,7 @@ from allos.messages import Note
 from allos.wire.dialect.values import Dialect
 from allos.wire.schema import without_references
 
-__all__ = ["choose", "choose_among", "simplify_schemas"]
+__all__ = ["choose", "choose_among", "simplify_schemas", "unknown_tool"]
 
 Body = dict[str, Any]
 
@@ -39,7 +39,8 @@ def choose_among(body: Body, accepted: tuple[str, ...] | None, notes: list[Note]
     names, form = _chosen(choice, form)
     if names is not None:
         tools = body.get("tools") or ()
-        _refuse_unknown(names, [_name(tool) for tool in tools])
+        if (said := unknown_tool(names, [_name(tool) for tool in tools])) is not None:
+            raise Unsupported(said, param="tool_choice")
         body["tools"] = [tool for tool in tools if _name(tool) in names]
         notes.append(Note("changed", "tools", f"this service can't be told to choose among tools: only {names} sent"))
     if form == "required" and "required" not in accepted:
@@ -55,10 +56,13 @@ def choose_among(body: Body, accepted: tuple[str, ...] | None, notes: list[Note]
         notes.append(Note("changed", "tool_choice", f"said as {form!r}, as this service takes no other form"))
 
 
-def _refuse_unknown(names: list[str], known: list[str]) -> None:
-    if unknown := [name for name in names if name not in known]:
-        there = f"the tools are {', '.join(map(repr, known))}" if known else "there are no tools"
-        raise Unsupported(f"tool_choice names {unknown[0]!r}, but {there}.", param="tool_choice")
+def unknown_tool(names: Sequence[str | None], known: Sequence[str]) -> str | None:
+    """What to say of a tool choice that names a tool which is not there; None where all are."""
+    unknown = [name for name in names if name not in known]
+    if not unknown:
+        return None
+    there = f"the tools are {', '.join(map(repr, known))}" if known else "there are no tools"
+    return f"tool_choice names {unknown[0]!r}, but {there}."
 
 
 def _chosen(choice: Any, form: str) -> tuple[list[str] | None, str | None]:
