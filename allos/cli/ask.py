@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from allos.cli import options, terminal
 from allos.cli.service import chosen_model, connect
+from allos.errors import ParseError
 from allos.messages import OutputFormat, Reply, Request, Usage
 
 if TYPE_CHECKING:
@@ -115,9 +116,11 @@ def _whole(
             reply = stream.reply
         else:
             reply = client.chat(prompt, **request)
-    except openai.APIError as error:
+    except (openai.APIError, ParseError) as error:
         came = getattr(error, "reply", None)
-        if came is not None and came.message.parts:
+        if came is not None and came.message.parts and show is _show_object:
+            terminal.say(came.text)  # not where an object is expected
+        elif came is not None and came.message.parts:
             show(came)
         raise
     show(reply)

@@ -96,6 +96,15 @@ def test_an_answer_that_is_not_of_the_schema_is_an_error_of_the_service(ask: Run
     assert "does not fit the schema" in ran.err
 
 
+def test_a_cut_answer_of_a_schema_keeps_its_text_where_no_object_is_expected(ask: Run, server: Server) -> None:
+    server.answers[PATH] = chat_reply('{"city": "Pa', "length")
+    ran = ask("hi", "-o", "schema", json.dumps(CITY))
+    assert (ran.status, ran.out) == (6, "")
+    assert ran.err.startswith('{"city": "Pa\n')
+    ran = ask("hi", "-o", "schema", json.dumps(CITY), "--json")
+    assert json.loads(ran.out)["text"] == '{"city": "Pa'
+
+
 @pytest.mark.fault("X7")
 @pytest.mark.parametrize("option", ["--stream", "--no-stream", "--json"])
 @pytest.mark.parametrize(("finish", "reason"), [("length", "token limit"), ("content_filter", "content filter")])
