@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +17,6 @@ from programs import PROGRAMS, done, each, opened
 import allos
 from allos import endpoints
 
-NUMBERS = itertools.count(1)
 ROADS = [("chat", "chat"), ("responses", "responses"), ("responses", "chat"), ("chat", "responses")]
 
 
@@ -45,23 +42,11 @@ def program(colour: str, road: tuple[str, str]) -> Callable[..., Any]:
         kind = allos.OpenAI if colour == "sync" else allos.AsyncOpenAI
         library = openai.DefaultHttpxClient if colour == "sync" else openai.DefaultAsyncHttpxClient
         where = {"base_url": "http://mock.test/v1", "api_key": "sk-mock"} if provider == "chat_completions" else {}
-        transport = library(transport=http.MockTransport(numbered(server)))
+        transport = library(transport=http.MockTransport(lambda request: answers.with_own_id(server(request))))
         made = {"http_client": transport, "max_retries": 0, "wire": spoken, **where, **options}
         return PROGRAMS[asked](kind(provider, **made))
 
     return make
-
-
-def numbered(server: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The server, with ids of its own for each answer."""
-
-    def answer(request: Any) -> Any:
-        response = server(request)
-        text = re.sub(r"(chatcmpl|resp)[-_]1\b", rf"\1-{next(NUMBERS)}", response.text)
-        headers = {"content-type": response.headers.get("content-type", "")}
-        return http.Response(response.status_code, headers=headers, content=text)
-
-    return answer
 
 
 async def parsed(program: Any, streamed: bool = False, **options: Any) -> tuple[Any, Any]:

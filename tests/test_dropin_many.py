@@ -28,10 +28,7 @@ def echo(request: Any) -> Any:
     said = body["messages"][-1]["content"] if "messages" in body else body["input"]
     text = said if isinstance(said, str) else said[-1]["content"]
     half = len(text) // 2
-    response = answers.answer(request, text[:half], text[half:])
-    number = text.replace(" ", "-")
-    content = response.text.replace("resp_1", f"resp_{number}").replace("chatcmpl-1", f"chatcmpl-{number}")
-    return http.Response(200, content=content, headers=response.headers)
+    return answers.with_own_id(answers.answer(request, text[:half], text[half:]), text.replace(" ", "-"))
 
 
 def say(client: allos.OpenAI, way: int, text: str) -> tuple[str, Any]:

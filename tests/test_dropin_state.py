@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,7 @@ class Service:
         if request.url.path.rpartition("/v1")[2] not in [{"chat": "/chat/completions"}.get(w, "/responses")
                                                          for w in self._wires]:  # fmt: skip
             return http.Response(404, text="404 page not found")
-        response = answers.answer(request, " | ".join(self.heard), ".")
-        number = uuid.uuid4().hex  # no two services give one id
-        text = response.text.replace("resp_1", f"resp_{number}").replace("chatcmpl-1", f"chatcmpl-{number}")
-        return http.Response(200, content=text, headers=response.headers)
+        return answers.with_own_id(answers.answer(request, " | ".join(self.heard), "."))
 
     @property
     def body(self) -> dict[str, Any]:
