@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from allos import keys, settings
 from allos.adapters import ADAPTERS, Adapter, no_key, timeouts
+from allos.arguments import check, refusal, sayable
 from allos.deadline import Deadline, Patience, within
 from allos.errors import BadData, Unsupported, UnsupportedWarning, WireError
 from allos.failures import from_break, from_status, from_transport, from_wire, out_of_time, too_quiet, worded
@@ -25,17 +26,19 @@ from allos.messages import Delta, MessageLike, Note, Reply, Request
 from allos.retry import Attempt, Policy, budget_for
 from allos.settings import Target
 from allos.talk import Talk
-from allos.transport import transport_errors
+from allos.transport import HTTP, http_clients, transport_errors
 from allos.wire.answer import Answer, read_json, read_whole
 
 __all__ = ["Call", "Caller", "Reading"]
 
 _PACKAGE = str(Path(__file__).parent)
+_NO_BODY: Mapping[str, Any] = {}
 
 
 class Caller:
     """A client without the few lines that move bytes."""
 
+    _http_kind: str  # the class of the HTTP library's clients of this colour
     _others: tuple[Any, ...] = ()  # clients of the same kind, for the places to ask when this one fails
 
     def __init__(
@@ -57,6 +60,9 @@ class Caller:
         env_file: str | None = None,
         http_client: Any = None,
     ) -> None:
+        check({"env_file": env_file, "on_retry": on_retry})
+        if http_client is not None and not isinstance(http_client, http_clients(self._http_kind)):
+            raise refusal("http_client", http_client, f"an {HTTP.__name__}.{self._http_kind}")
         if isinstance(api_key, str):
             api_key = SecretStr(api_key) if api_key else None  # a traceback with local variables shows it no more
         given: dict[str, Any] = {
@@ -162,13 +168,16 @@ class Caller:
             raise from_wire(error, self.target, response) from None
 
     @contextmanager
-    def _sending(self, deadline: Deadline) -> Iterator[None]:
-        """Ends what is sent in this block at the deadline, and raises all errors as the SDK's, in words that help."""
+    def _sending(self, deadline: Deadline, body: Mapping[str, Any] = _NO_BODY) -> Iterator[None]:
+        """Ends what is sent in this block at the deadline, and raises all errors as the SDK's, in words that help.
+
+        A `body` that JSON can't say is the caller's own, and is refused as any other argument.
+        """
         unreached: tuple[type[Exception], ...] = (openai.APIConnectionError, *transport_errors())
         if deadline.is_over:
             raise self._late(deadline)
         try:
-            with within(deadline):
+            with within(deadline), sayable(body):
                 yield
         except openai.APIStatusError as error:
             raise from_status(error, self.target) from None

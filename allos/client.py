@@ -49,6 +49,7 @@ class Client(Caller):
     needs a key and none is known.
     """
 
+    _http_kind = "Client"
     _sdk_client: openai.OpenAI | None = None
     _sdk_owner = 0
 
@@ -84,7 +85,7 @@ class Client(Caller):
 
         Raises `openai.APIError` and its family for what the service or the network does, `IncompleteReplyError`
         among them for a cut answer, `Unsupported` for what the API spoken can't say, `ParseError` for an answer that
-        does not fit the schema, and `ConfigurationError` for messages or tools that are none.
+        does not fit the schema, and `ConfigurationError` for an argument of the wrong kind.
         """
         talk = self._talk(messages, _given(locals()))
         while True:
@@ -167,7 +168,7 @@ class Client(Caller):
         def once() -> Reply:
             client, sdk = call.client, call.client._sdk()
             body = call.body()
-            with client._sending(call.deadline):
+            with client._sending(call.deadline, body):
                 raw = client._adapter.create(sdk, body, **client._options())
             return client._read(raw.http_response)
 
@@ -205,6 +206,8 @@ class AsyncClient(Caller):
 
     `stream` gives an `AsyncStream` and is not awaited itself. Tools may be `async def`; plain ones run in threads.
     """
+
+    _http_kind = "AsyncClient"
 
     def _prepare(self) -> None:
         self._sdk_clients = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI]()
@@ -301,7 +304,7 @@ class AsyncClient(Caller):
         async def once() -> Reply:
             client, sdk = call.client, await call.client._sdk()
             body = call.body()
-            with client._sending(call.deadline):
+            with client._sending(call.deadline, body):
                 raw = await client._adapter.create(sdk, body, **client._options())
             return client._read(raw.http_response)
 

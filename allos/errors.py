@@ -27,6 +27,7 @@ __all__ = [
     "argument",
     "argument_origin",
     "as_options",
+    "keyword",
     "near_miss",
 ]
 
@@ -125,6 +126,11 @@ def argument(name: str, value: str | None = None) -> str:
 def argument_origin(name: str) -> str:
     """An argument as the place that a value comes from."""
     return argument(name) if _are_options.get() else f"the {name} argument"
+
+
+def keyword(name: str) -> str:
+    """A keyword of a call in a message; at the command it is a field that `-o` sets."""
+    return f"-o {name}" if _are_options.get() else f"{name}="
 
 
 @contextmanager

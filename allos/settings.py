@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     provider: str | None = None
     model: str | None = None
     base_url: str | None = None
-    api_key: SecretStr | None = None
+    api_key: SecretStr | None = Field(default=None, strict=True)  # else bytes would pass for a text
     wire: Literal["auto", "chat", "responses"] = "auto"
     system: str | None = None
     format: Literal["text", "json"] | None = None

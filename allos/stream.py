@@ -183,7 +183,7 @@ class _SyncSteps(_Steps):
         client, sdk = call.client, call.client._sdk()
         body = call.body()
         reading, first = self._begin(call), list[Delta]()
-        with client._sending(call.deadline):
+        with client._sending(call.deadline, body):
             manager = client._adapter.open(sdk, body, **client._options())
             response = reading.response = manager.__enter__().http_response
         try:
@@ -252,7 +252,7 @@ class _AsyncSteps(_Steps):
         client, sdk = call.client, await call.client._sdk()
         body = call.body()
         reading, first = self._begin(call), list[Delta]()
-        with client._sending(call.deadline):
+        with client._sending(call.deadline, body):
             manager = client._adapter.open(sdk, body, **client._options())
             response = reading.response = (await manager.__aenter__()).http_response
         try:

@@ -13,12 +13,13 @@ from typing import Any, Self, get_args
 import openai
 import pydantic
 
+from allos.arguments import check, sayable, unsayable
 from allos.deadline import Deadline
 from allos.errors import ConfigurationError, ParseError
 from allos.ladder import Ladder, fitting
 from allos.messages import Delta, Message, MessageLike, Note, OutputFormat, Part, Reply, Request, ToolCall, ToolChoice
 from allos.settings import Target
-from allos.tools import Toolbox, ToolLike
+from allos.tools import Toolbox, ToolLike, why_no_schema
 from allos.wire import chat, responses
 from allos.wire.dialect.tools import unknown_tool
 from allos.wire.objects import extracted, values
@@ -53,7 +54,8 @@ def as_messages(value: MessageLike | Iterable[MessageLike]) -> tuple[Message, ..
             found.append(Message.user(entry))
         elif isinstance(entry, Mapping) and {"role", "type", "id"} & entry.keys():  # an id alone is an item's
             codec, name = (chat, "messages") if _is_chat(entry) else (responses, "input")
-            found += codec.load_request({name: [entry]}).messages
+            with sayable({"messages": entry}):
+                found += codec.load_request({name: [entry]}).messages
         else:
             raise ConfigurationError(
                 f"{entry!r} is not a message: pass a text, a Message or an OpenAI-style dict with a 'role' or 'type'."
@@ -80,9 +82,11 @@ def _is_chat(entry: Mapping[str, Any]) -> bool:
 def output_format(schema: SchemaLike) -> OutputFormat:
     """The output format of a pydantic model, of another type that pydantic can describe, or of a JSON schema.
 
-    Raises `ConfigurationError` for a type that has no JSON schema.
+    Raises `ConfigurationError` for a type that has no JSON schema, and for a schema that is none.
     """
     if isinstance(schema, Mapping):
+        if (reason := unsayable(schema)) is not None:
+            raise ConfigurationError(f"schema={schema!r} can't be a schema: {reason}.")
         return OutputFormat("json_schema", _name(str(schema.get("title", "answer"))), schema)
     try:
         if isinstance(schema, type) and issubclass(schema, pydantic.BaseModel):
@@ -90,8 +94,10 @@ def output_format(schema: SchemaLike) -> OutputFormat:
             return OutputFormat("json_schema", _name(schema.__name__), function["parameters"], True)
         described = pydantic.TypeAdapter(schema).json_schema()
     except (pydantic.PydanticUserError, TypeError, NameError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigurationError(f"{schema!r} can't be a schema: {reason}") from None
+        raise ConfigurationError(
+            f"schema={schema!r} can't be a schema: {why_no_schema(error)}. "
+            "Pass a pydantic model, another type or a JSON schema."
+        ) from None
     return OutputFormat("json_schema", _name(getattr(schema, "__name__", "answer")), described)
 
 
@@ -174,6 +180,7 @@ class Talk:
         A keyword that is no field of `Request` goes to the service as it is.
         """
         given = {name: value for name, value in options.items() if value is not None}
+        check(given)
         tools, schema = given.pop("tools", ()), given.pop("schema", None)
         deadline = given.pop("deadline", target.deadline)
         max_steps, system = given.pop("max_steps", _MAX_STEPS), given.pop("system", target.system)

@@ -17,12 +17,16 @@ import pydantic_core
 from allos.errors import ConfigurationError
 from allos.messages import Message, Part, Text, Tool, ToolCall, ToolResult
 
-__all__ = ["Toolbox", "function_tool"]
+__all__ = ["Toolbox", "function_tool", "why_no_schema"]
 
 ToolLike = Tool | Mapping[str, Any] | Callable[..., Any]
 
-
-_NO_SCHEMA = re.compile(r"Unable to generate pydantic-core schema for (.*)\. Set `arbitrary_types_allowed.*")
+# What pydantic says of a type that JSON can't describe, and how we say it.
+_NO_SCHEMA = (
+    (r"Unable to generate pydantic-core schema for (.*)\. Set `arbitrary_types_allowed.*", r"\1 has no JSON schema"),
+    (r"Cannot generate a JsonSchema for core_schema\.\w+( .*)?", r"a part of it has no JSON schema\1"),
+    (r"`TypeAdapter\[.* is not fully defined;.*", "it names a type that is not defined"),
+)
 
 
 def function_tool(function: Callable[..., Any]) -> Tool:
@@ -39,9 +43,8 @@ def function_tool(function: Callable[..., Any]) -> Tool:
     except NameError as error:
         raise ConfigurationError(f"Function {name!r} can't be a tool: {error} in its module.") from None
     except (pydantic.PydanticUserError, TypeError) as error:
-        reason = _NO_SCHEMA.sub(r"\1 has no JSON schema", str(error).partition("\n")[0]).rstrip(".")
         raise ConfigurationError(
-            f"Function {name!r} can't be a tool: {reason}. Pass a def whose parameters have JSON types."
+            f"Function {name!r} can't be a tool: {why_no_schema(error)}. Pass a def whose parameters have JSON types."
         ) from None
     if schema.get("type") != "object":
         raise ConfigurationError(
@@ -49,6 +52,14 @@ def function_tool(function: Callable[..., Any]) -> Tool:
         )
     schema.pop("title", None)
     return Tool(name, inspect.getdoc(_documented(function)) or None, schema)
+
+
+def why_no_schema(error: Exception) -> str:
+    """Why pydantic makes no JSON schema of something, in a few words."""
+    reason = str(error).partition("\n")[0].rstrip(".")
+    for said, words in _NO_SCHEMA:
+        reason = re.sub(said, words, reason)
+    return reason
 
 
 def _name(function: Callable[..., Any]) -> str:

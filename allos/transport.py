@@ -11,7 +11,7 @@ from typing import Any
 
 import openai
 
-__all__ = ["HTTP", "library_errors", "library_of", "timeout_errors", "transport_errors"]
+__all__ = ["HTTP", "http_clients", "library_errors", "library_of", "timeout_errors", "transport_errors"]
 
 HTTP: Any = sys.modules[openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]]
 
@@ -21,6 +21,11 @@ def _modules() -> Iterator[Any]:
     older = sys.modules.get("httpx")
     if older is not None and older is not HTTP:
         yield older
+
+
+def http_clients(name: str) -> tuple[type[Any], ...]:
+    """What the SDK takes for an `http_client`: the classes called "Client" or "AsyncClient" there."""
+    return tuple(getattr(module, name) for module in _modules())
 
 
 def library_of(message: Any) -> Any:

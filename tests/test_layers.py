@@ -19,7 +19,7 @@ LAYERS = [
     ["wire"],
     ["endpoints", "keys"],
     ["settings"],
-    ["transport", "tools", "store"],
+    ["transport", "tools", "store", "arguments"],
     ["deadline"],
     ["redirects"],
     ["failures", "weights", "adapters"],

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields as fields_of
 from typing import TYPE_CHECKING, Any
 
+from allos.arguments import check
 from allos.cli import options, terminal
 from allos.cli.service import chosen_model, connect
 from allos.errors import ParseError
@@ -78,8 +79,7 @@ def _request(pairs: tuple[tuple[str, str], ...], max_tokens: int | None, tempera
     given = options.fields(pairs)
     shared = {name: value for name, value in given.items() if name in _SHARED}
     extra = {name: value for name, value in given.items() if name not in _SHARED}
-    if not isinstance(shared.get("stop", ""), (str, list)):
-        raise terminal.Failed(f"-o stop: {shared['stop']!r} is neither a text nor a list of texts.", 2)
+    check(shared)
     if "format" in extra:
         shared["format"] = _format(extra.pop("format"))
     if "schema" in extra:

@@ -160,6 +160,8 @@ def test_after_two_dashes_every_word_is_the_prompt(words: list[str]) -> None:
         ["-o", "model", "x"],
         ["-o", "messages", "[]"],
         ["-o", "stop", "5"],
+        ["-o", "seed", "five"],
+        ["-o", "store", "maybe"],
         ["-o", "seed", "--json"],
         ["-o", "seed", "--base-url=http://localhost/v1"],
         ["-o", "seed", "-m", "tiny"],
@@ -185,3 +187,7 @@ def test_completion_offers_the_commands() -> None:
     with app.make_context("allos", [], resilient_parsing=True) as ctx:
         assert [item.value for item in app.shell_complete(ctx, "mo")] == ["models"]
         assert isinstance(ctx.command, click.Group)
+
+
+def test_a_field_of_the_wrong_kind_is_named_as_the_option_that_sets_it(call: Callable[..., Any]) -> None:
+    assert call("hi", "-o", "seed", "five").err == "Error: -o seed takes a whole number, not 'five' (str).\n"
