@@ -15,7 +15,7 @@ import pydantic
 
 from allos.arguments import check, sayable, unsayable
 from allos.deadline import Deadline
-from allos.errors import ConfigurationError, ParseError
+from allos.errors import ConfigurationError, ParseError, argument
 from allos.ladder import Ladder, fitting
 from allos.messages import Delta, Message, MessageLike, Note, OutputFormat, Part, Reply, Request, ToolCall, ToolChoice
 from allos.settings import Target
@@ -246,7 +246,8 @@ class Talk:
         if reply.refusal or reply.finish_reason == "refusal":
             raise ParseError(f"The model declined to answer: {_short(reply.refusal or reply.text)}", reply=reply)
         if reply.finish_reason in _CUT:
-            raise ParseError(f"The answer is not whole: {_CUT[reply.finish_reason]}", reply=reply)
+            why = _CUT[reply.finish_reason].format(limit=argument("max_tokens"))
+            raise ParseError(f"The answer is not whole: {why}", reply=reply)
         try:
             parsed = self._parsed(reply.text)
         except ValueError as error:
@@ -292,7 +293,7 @@ class Talk:
 
 
 _CUT = {
-    "length": "it reached its token limit; max_tokens sets a higher one.",
+    "length": "it reached its token limit; `{limit}` sets a higher one.",
     "content_filter": "the service's content filter ended it.",
 }
 

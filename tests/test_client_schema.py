@@ -110,7 +110,8 @@ async def test_a_long_answer_that_does_not_fit_is_not_quoted_whole(mock_door):
 
 
 @pytest.mark.parametrize(
-    ("reason", "words"), [("length", "reached its token limit; max_tokens"), ("content_filter", "content filter")]
+    ("reason", "words"),
+    [("length", "reached its token limit; `max_tokens=` sets a higher one"), ("content_filter", "content filter")],
 )
 async def test_a_cut_answer_is_an_error_even_where_it_would_fit(mock_door, wire, streamed, reason, words):
     door = mock_door(lambda request: http.Response(200, json=answers.cut(wire, PARIS, reason)), wire=wire)

@@ -96,6 +96,12 @@ def test_an_answer_that_is_not_of_the_schema_is_an_error_of_the_service(ask: Run
     assert "does not fit the schema" in ran.err
 
 
+def test_a_cut_answer_of_a_schema_names_the_option_that_lets_it_be_longer(ask: Run, server: Server) -> None:
+    server.answers[PATH] = chat_reply('{"city": "Par', finish="length")
+    said = ask("hi", "-o", "schema", json.dumps(CITY)).err
+    assert said.endswith("reached its token limit; `--max-tokens` sets a higher one.\n")
+
+
 def test_a_cut_answer_of_a_schema_keeps_its_text_where_no_object_is_expected(ask: Run, server: Server) -> None:
     server.answers[PATH] = chat_reply('{"city": "Pa', "length")
     ran = ask("hi", "-o", "schema", json.dumps(CITY))
