@@ -150,7 +150,10 @@ class Table:
             return endpoint
         if "://" in name:
             raise ConfigurationError(f"{name!r} is an address, not a provider. Pass it as {argument('base_url')}.")
-        hint = near_miss(_fold(name), self._names)
+        alias, _, model = name.partition("/")
+        if model and self.get(alias) is not None:
+            raise ConfigurationError(f"{name!r} is a provider and its model. Pass it as {argument('model')}.")
+        hint = near_miss(_fold(alias), self._names)
         raise ConfigurationError(f"Unknown provider {name!r}.{hint} See `allos providers`.")
 
     def with_models(self, project: Mapping[str, Any], source: str) -> Table:

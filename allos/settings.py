@@ -169,8 +169,12 @@ class Settings(BaseSettings):
     def _alternative(self, entry: str, needs_key: bool) -> Target:
         """A place to ask when the first one fails: it has its own address and key, and nothing of the first one's."""
         origin = self.origin("fallback")
-        endpoint, model = self._table.split_model(entry)
-        place = {"provider": entry} if endpoint is None else {"provider": endpoint.alias, "model": model}
+        if "://" in entry:  # not shown, as a password may be in it
+            way = "Give it a name as [endpoints.NAME] in your config.toml, and write that instead."
+            raise ConfigurationError(f"{origin[:1].upper()}{origin[1:]} holds an address. {way}")
+        alias, slash, model = entry.partition("/")
+        endpoint = self._table.find(entry if self._table.get(alias) is None else alias)
+        place = {"provider": endpoint.alias, **({"model": model} if model else {})}
         layers = [_Layer(_FLAGS, place, dict.fromkeys(place, origin))]
         for layer in self._layers:
             kept = {name: value for name, value in layer.values.items() if name not in _OF_A_PLACE}
@@ -178,10 +182,10 @@ class Settings(BaseSettings):
         try:
             target = _settings(tuple(layers), self._environ, self._table).resolve(needs_key=needs_key)
         except KeyMissing:
-            missing = _missing(endpoint or self._table.find(entry), is_fallback=True)
+            missing = _missing(endpoint, is_fallback=True)
             raise KeyMissing(f"{entry!r} of {origin} can't be asked. {missing}") from None
-        if target.model is None and target.base_url is not None:
-            raise ConfigurationError(f"{entry!r} of {origin} names no model. Write {entry + '/MODEL'!r}.")
+        if (slash and not model) or (target.model is None and target.base_url is not None):
+            raise ConfigurationError(f"{entry!r} of {origin} names no model. Write {f'{alias}/MODEL'!r}.")
         return target
 
 

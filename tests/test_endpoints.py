@@ -67,10 +67,18 @@ def test_a_name_is_found_in_any_case(name):
     assert endpoints.find(name).alias == "groq"
 
 
-@pytest.mark.parametrize(("name", "near"), [("grog", "groq"), ("opanai", "openai"), ("mistrl", "mistral")])
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("grog", "groq"), ("opanai", "openai"), ("mistrl", "mistral"), ("groq/", "groq"), ("grog/llama", "groq")],
+)
 def test_a_near_miss_is_suggested(name, near):
     with pytest.raises(allos.ConfigurationError, match=f"'{name}'. Did you mean '{near}'"):
         endpoints.find(name)
+
+
+def test_a_model_where_a_provider_belongs_is_told_its_place():
+    with pytest.raises(allos.ConfigurationError, match=r"'groq/llama' is a provider and its model\. Pass it as model="):
+        endpoints.find("groq/llama")
 
 
 def test_an_unknown_name_without_a_near_one_says_where_to_look():
