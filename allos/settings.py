@@ -156,17 +156,28 @@ class Settings(BaseSettings):
         """The environment in which keys are looked for, with the named `.env` below it."""
         return self._environ
 
-    def resolve(self, *, needs_key: bool = True) -> Target:
-        """Where a prompt goes with these settings. Raises `KeyMissing` where the endpoint needs a key and has none."""
+    def resolve(self, *, needs_key: bool = True, needs_other_keys: bool = True) -> Target:
+        """Where a prompt goes with these settings.
+
+        Raises `KeyMissing` where the endpoint, or a place of the fallback, needs a key and has none. Where that is
+        no error, `why` says it, and a place that can't be asked is left out.
+        """
         target = _Resolution(self).target(needs_key)
         if not self.fallback:
             return target
-        others = tuple(self._alternative(entry, needs_key) for entry in self.fallback)
+        others = list[Target]()
         named = ", ".join(map(repr, self.fallback))
-        why = f"Where it fails, {named} is asked, as {self.origin('fallback')} says."
-        return replace(target, fallback=others, why=(*target.why, why))
+        why = [f"Where it fails, {named} is asked, as {self.origin('fallback')} says."]
+        for entry in self.fallback:
+            try:
+                others.append(self._alternative(entry))
+            except KeyMissing as error:
+                if needs_other_keys:
+                    raise
+                why.append(str(error))
+        return replace(target, fallback=tuple(others), why=(*target.why, *why))
 
-    def _alternative(self, entry: str, needs_key: bool) -> Target:
+    def _alternative(self, entry: str) -> Target:
         """A place to ask when the first one fails: it has its own address and key, and nothing of the first one's."""
         origin = self.origin("fallback")
         if "://" in entry:  # not shown, as a password may be in it
@@ -174,18 +185,21 @@ class Settings(BaseSettings):
             raise ConfigurationError(f"{origin[:1].upper()}{origin[1:]} holds an address. {way}")
         alias, slash, model = entry.partition("/")
         endpoint = self._table.find(entry if self._table.get(alias) is None else alias)
+        unnamed = ConfigurationError(f"{entry!r} of {origin} names no model. Write {f'{alias}/MODEL'!r}.")
+        if slash and not model:
+            raise unnamed
         place = {"provider": endpoint.alias, **({"model": model} if model else {})}
         layers = [_Layer(_FLAGS, place, dict.fromkeys(place, origin))]
         for layer in self._layers:
             kept = {name: value for name, value in layer.values.items() if name not in _OF_A_PLACE}
             layers.append(_Layer(layer.rank, kept, layer.origins))
         try:
-            target = _settings(tuple(layers), self._environ, self._table).resolve(needs_key=needs_key)
+            target = _settings(tuple(layers), self._environ, self._table).resolve()
         except KeyMissing:
             missing = _missing(endpoint, is_fallback=True)
             raise KeyMissing(f"{entry!r} of {origin} can't be asked. {missing}") from None
-        if (slash and not model) or (target.model is None and target.base_url is not None):
-            raise ConfigurationError(f"{entry!r} of {origin} names no model. Write {f'{alias}/MODEL'!r}.")
+        if target.model is None and target.base_url is not None:
+            raise unnamed
         return target
 
 

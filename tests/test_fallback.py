@@ -209,13 +209,21 @@ def test_the_official_client_with_nothing_else_set_takes_the_places_of_the_envir
     assert sockets.hosts == ["api.openai.com", SECOND]
 
 
+@pytest.mark.parametrize("kind", [allos.OpenAI, allos.AsyncOpenAI])
+@pytest.mark.parametrize("by", ["argument", "environment"])
+def test_a_place_without_a_key_is_refused_where_nothing_else_of_allos_is_set(kind, by, monkeypatch):
+    monkeypatch.setenv("ALLOS_FALLBACK", "deepseek/m" if by == "environment" else "")
+    with pytest.raises(allos.KeyMissing, match="DEEPSEEK_API_KEY"):
+        kind(**{"fallback": ["deepseek/m"]} if by == "argument" else {})
+
+
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
         ("togehter/m", "'together'"),
         ("vllm", "'vllm/MODEL'"),
-        ("groq/", "'groq/' of .*fallback.* names no model. Write 'groq/MODEL'."),
+        ("deepseek/", "'deepseek/' of .*fallback.* names no model. Write 'deepseek/MODEL'."),  # nor is there a key
         ("deepseek/m", "DEEPSEEK_API_KEY"),
         ("http://localhost:1234/v1", r"holds an address\. .*\[endpoints\.NAME\] in your config\.toml"),
     ],

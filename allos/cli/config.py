@@ -36,13 +36,15 @@ def config(as_json: bool, **flags: Any) -> None:
         {"setting": name, "value": _shown(getattr(found, name)), "origin": found.origin(name)}
         for name in type(found).model_fields
     ]
+    file = _own_file(found.environ)
+    if not as_json:  # what is set is shown also where it leads nowhere
+        cells = [(row["setting"], _cell(row), row["origin"]) for row in rows]
+        terminal.print_table([("SETTING", "VALUE", "FROM"), *cells])
+    target = found.resolve(needs_key=False, needs_other_keys=False)
     if as_json:
-        target = found.resolve(needs_key=False)
-        terminal.print_json({"settings": rows, "file": _own_file(found.environ), "use": _used(target)})
-        return
-    terminal.print_table([("SETTING", "VALUE", "FROM"), *((row["setting"], _cell(row), row["origin"]) for row in rows)])
-    lines = [f"Your own file: {_own_file(found.environ) or 'none, as there is no home folder'}"]
-    terminal.print_lines(["", *lines, *found.resolve(needs_key=False).why])
+        terminal.print_json({"settings": rows, "file": file, "use": _used(target)})
+    else:
+        terminal.print_lines(["", f"Your own file: {file or 'none, as there is no home folder'}", *target.why])
 
 
 def _shown(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 from collections.abc import Callable
@@ -42,6 +43,16 @@ def test_config_says_that_a_key_is_missing_and_is_no_failure(call: Run) -> None:
     assert ran.status == 0
     assert "No API key for 'groq'. Set GROQ_API_KEY or pass --api-key" in ran.out
     assert "No API key" not in call("config", "-p", "groq", GROQ_API_KEY="gsk-key").out + call("config").out
+
+
+def test_config_says_that_the_key_of_a_fallback_is_missing(call: Run) -> None:
+    asked = ("config", "-p", "local", "--fallback", "groq/m,local,mistral/m")
+    said = "'groq/m' of --fallback can't be asked. No API key for 'groq'. Set GROQ_API_KEY."
+    ran = call(*asked, MISTRAL_API_KEY="key")
+    assert ran.status == 0
+    assert said in ran.out
+    assert "mistral/m' of" not in ran.out
+    assert said in " ".join(json.loads(call(*asked, "--json").out)["use"]["why"])
 
 
 def test_a_key_that_cannot_be_sent_is_not_shown(call: Run) -> None:
