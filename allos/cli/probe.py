@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,15 +71,17 @@ def probe(
             _refuse_twice(path, name)
         client._start_local()
         report = _asked(Probe(client.target), client.target)
-    if path is not None and report.is_whole:
-        _append(path, report.toml(name))
-        terminal.say(f"Wrote [endpoints.{name}] to {path}.")
-    if as_json:
-        _print_json(report)
-    elif not as_toml:
-        _print_table(report)
-    elif report.is_whole:
-        terminal.print_lines(report.toml(name).splitlines())
+    try:
+        if path is not None and report.is_whole:
+            _append(path, report.toml(name))
+            terminal.say(f"Wrote [endpoints.{name}] to {path}.")
+    finally:  # what was seen was paid for, also where it could not be written
+        if as_json:
+            _print_json(report)
+        elif not as_toml:
+            _print_table(report)
+        elif report.is_whole:
+            terminal.print_lines(report.toml(name).splitlines())
     if not report.is_whole:
         made, nothing = f"{len(report.findings)} of {len(Probe.checks)} checks", ", so there is no block"
         raise terminal.Failed(
@@ -122,10 +127,24 @@ def _shown(check: Any) -> str:
 
 
 def _config_file() -> Path:
+    """The file to write to, whose folder is made; refused here if it can't be written, before a request is made."""
     folder = config_folder(os.environ)
     if folder is None:
         raise terminal.Failed("There is no home folder to write to: set HOME, or print the block with --toml.", 2)
-    return folder / "config.toml"
+    path = folder / "config.toml"
+    with _writing(path):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(path if path.exists() else folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return path
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise terminal.Failed(f"Can't write {error.filename or path}: {error.strerror}.", 2) from None
 
 
 def _refuse_odd(name: str) -> None:
@@ -151,11 +170,8 @@ def _refuse_twice(path: Path, name: str) -> None:
 
 
 def _append(path: Path, block: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    old = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
-    gap = "" if not old else "\n" if old.endswith("\n") else "\n\n"
-    try:
+    with _writing(path):
+        old = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
+        gap = "" if not old else "\n" if old.endswith("\n") else "\n\n"
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
             file.write(f"{gap}{block}")
-    except OSError as error:
-        raise terminal.Failed(f"Can't write {path}: {error.strerror}.", 2) from None

@@ -59,6 +59,31 @@ def test_a_name_that_would_break_the_file_is_refused_before_the_first_request(ca
     assert not (tmp_path / CONFIG).exists()
 
 
+@pytest.mark.parametrize("hindrance", ["a file where the folder belongs", "rights"])
+def test_a_file_that_can_not_be_written_is_one_clear_error_before_the_first_request(
+    call, server, tmp_path, hindrance, monkeypatch
+):
+    file = tmp_path / CONFIG
+    if hindrance == "rights":
+        monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
+    else:
+        file.parent.parent.mkdir()
+        file.parent.write_text("")
+    ran = call("probe", "--base-url", server.url, "-m", "tiny", "--write", "--name", "den")
+    assert (ran.status, ran.out, server.requests) == (2, "", [])
+    assert ran.err.startswith(f"Error: Can't write {file.parent}")
+    assert ran.err.count("\n") == 1
+
+
+def test_what_was_seen_is_shown_where_it_can_not_be_written_after_all(call, server, tmp_path):
+    server.answers[PATH] = chat_reply("Hi!")
+    (tmp_path / CONFIG).mkdir(parents=True)
+    ran = call("probe", "--base-url", server.url, "-m", "tiny", "--write", "--toml", "--name", "den")
+    assert ran.status == 2
+    assert ran.err.endswith(f"Error: Can't write {tmp_path / CONFIG}: Is a directory.\n")
+    assert tomllib.loads(ran.out)["endpoints"]["den"]["default_model"] == "tiny"
+
+
 def test_an_alias_that_would_break_the_file_needs_another_name(call, server, tmp_path):
     file = tmp_path / CONFIG
     file.parent.mkdir(parents=True)
