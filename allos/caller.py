@@ -142,12 +142,12 @@ class Caller:
             notes.append(Note("changed", "model", f"{request.model} is named {renamed} at this endpoint"))
             request = request.replace(model=renamed)
         body = self._adapter.body(request, target, notes)
-        left_out = [note for note in dict.fromkeys(notes) if note.action == "left out" and note not in told]
-        told.update(left_out)
-        if left_out and target.on_unsupported != "ignore":
-            said = "; ".join(f"{note.what} has no effect: {note.reason}" for note in left_out)
+        lost = [note for note in dict.fromkeys(notes) if note.has_no_effect and note not in told]
+        told.update(lost)
+        if lost and target.on_unsupported != "ignore":
+            said = "; ".join(f"{note.what} has no effect: {note.reason}" for note in lost)
             if target.on_unsupported == "error":
-                raise Unsupported(f"{target.endpoint.alias} can't take all of this: {said}", param=left_out[0].what)
+                raise Unsupported(f"{target.endpoint.alias} can't take all of this: {said}", param=lost[0].what)
             warnings.warn(said, UnsupportedWarning, stacklevel=_outside())
         return body
 

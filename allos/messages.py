@@ -347,11 +347,19 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One thing that was not passed on as it was said: which field, what became of it, and why."""
+    """One thing that did not go its way as it was said: which field, what became of it, and why.
 
-    action: Literal["left out", "changed", "repaired", "routed"]
+    What is "ignored" was sent, and the service does nothing with it.
+    """
+
+    action: Literal["left out", "ignored", "changed", "repaired", "routed"]
     what: str
     reason: str
+
+    @property
+    def has_no_effect(self) -> bool:
+        """Whether what was said has no effect."""
+        return self.action in ("left out", "ignored")
 
 
 @dataclass(frozen=True, slots=True)

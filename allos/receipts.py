@@ -52,7 +52,7 @@ def receipt(thing: Any) -> Receipt | None:
     """What happened to the call that this object came from.
 
     It names endpoint, address and model, the API that was `asked` and the one that was `spoken`, and in `notes` what
-    was left out, changed or repaired.
+    was left out, changed or repaired, and what the service ignores.
     It may be a completion, a Response, a parsed or final one of either, an event with a Response, a raw or streaming
     response, a stream, a stream's manager once it was entered, or an error.
     Objects that hold no connection are found by their ids, among the last 4,096 of the process.

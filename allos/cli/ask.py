@@ -189,8 +189,8 @@ def _report(reply: Reply, verbose: bool, seconds: float) -> None:
     for note in reply.notes:
         if (note.action, note.what) == ("routed", "provider"):
             terminal.say(f"{note.reason}.")
-        elif verbose or note.action == "left out":
-            terminal.say(f"{note.what} was {note.action}: {note.reason}")
+        elif verbose or note.has_no_effect:
+            terminal.say(f"{note.what}: {note.reason} ({note.action})")
     for call in reply.tool_calls:
         terminal.say(f"The model asks for the tool {call.name}({call.arguments}).")
     if len(reply.choices) > 1:

@@ -182,12 +182,12 @@ class Route:
         return Call(self, options=options, served=(served.status, answer))
 
     def _tell(self, exchange: Exchange) -> None:
-        left_out = [note for note in exchange.receipt.notes if note.action == "left out"]
-        if not left_out or self.on_unsupported == "ignore":
+        lost = [note for note in exchange.receipt.notes if note.has_no_effect]
+        if not lost or self.on_unsupported == "ignore":
             return
-        said = "; ".join(f"{note.what} has no effect: {note.reason}" for note in left_out)
+        said = "; ".join(f"{note.what} has no effect: {note.reason}" for note in lost)
         if self.on_unsupported == "error":
-            raise Unsupported(said, param=left_out[0].what)
+            raise Unsupported(said, param=lost[0].what)
         _warn(f"{self.target.endpoint.alias}: {said}")
 
     # What came back.

@@ -96,6 +96,20 @@ def test_an_answer_that_is_not_of_the_schema_is_an_error_of_the_service(ask: Run
     assert "does not fit the schema" in ran.err
 
 
+def test_a_field_without_effect_is_told_in_words_that_are_true(call: Run, server: Server) -> None:
+    server.answers[PATH] = chat_reply("Paris")
+    place = ("--base-url", server.url, "-m", "tiny", "--no-stream", "hi")
+    assert call("-p", "llamacpp", *place, "-o", "metadata", '{"a": "b"}') == (
+        0,
+        "Paris\n",
+        "metadata: this service ignores it (ignored)\n",
+    )
+    assert server.requests[-1][2]["metadata"] == {"a": "b"}
+    ran = call("-p", "groq", "--api-key", "gsk_k", *place, "-o", "store", "true")
+    assert ran == (0, "Paris\n", "store: this service does not take it (left out)\n")
+    assert "store" not in server.requests[-1][2]
+
+
 def test_a_cut_answer_of_a_schema_names_the_option_that_lets_it_be_longer(ask: Run, server: Server) -> None:
     server.answers[PATH] = chat_reply('{"city": "Par', finish="length")
     said = ask("hi", "-o", "schema", json.dumps(CITY)).err

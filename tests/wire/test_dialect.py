@@ -134,7 +134,7 @@ FIELDS = {
         Dialect(ignored=("seed", "tools[].function.strict")),
         {"seed": 3, "tools": [tool(strict=True)]},
         {"seed": 3, "tools": [tool(strict=True)]},
-        [("left out", "seed"), ("left out", "tools[].function.strict")],
+        [("ignored", "seed"), ("ignored", "tools[].function.strict")],
     ),
     "what was not said is not noted": (Dialect(ignored=("seed",)), {"model": "m"}, {"model": "m"}, []),
     "the highest temperature": (
@@ -520,7 +520,7 @@ def test_the_responses_api_has_rules_of_its_own():
         ("changed", "input[].role"),
         ("changed", "input[].status"),
         ("left out", "metadata"),
-        ("left out", "truncation"),
+        ("ignored", "truncation"),
         ("changed", "stream"),
     ]
     with pytest.raises(Unsupported, match="prompt"):

@@ -92,7 +92,7 @@ def tell_ignored(body: Body, paths: Iterable[str], notes: list[Note]) -> None:
     """Note what the service takes and does not obey."""
     for path in paths:
         if _holds(body, path.replace("[].", ".[].").split(".")):
-            notes.append(Note("left out", path, "this service ignores it"))
+            notes.append(Note("ignored", path, "this service ignores it"))
 
 
 def _holds(value: Any, steps: Sequence[str]) -> bool:
