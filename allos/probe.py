@@ -22,7 +22,7 @@ from allos.deadline import Deadline, within
 from allos.errors import AllosError, WireError, argument
 from allos.failures import from_status, from_transport
 from allos.messages import Reply, ToolCall, Wire
-from allos.retry import Policy
+from allos.retry import Policy, retry_after
 from allos.settings import Target
 from allos.transport import HTTP
 from allos.wire.answer import read_json, read_whole
@@ -100,6 +100,18 @@ class _Answer:
         return f"{self.status}: {_short(self.fault)}" if self.fault else str(self.status)
 
 
+class _Once(Policy):
+    """Asks again only what was not looked at: how an endpoint fails is what a probe wants to see."""
+
+    def helps(self, error: BaseException) -> bool:
+        """Whether the endpoint was too busy to look at the request, or not reached."""
+        if isinstance(error, openai.APIStatusError):
+            headers = error.response.headers
+            is_busy = error.status_code == 429 or headers.get("x-should-retry") or retry_after(headers) is not None
+            return bool(is_busy) and super().helps(error)
+        return super().helps(error)
+
+
 class Probe:
     """The checks of one endpoint. `requests` and `tokens` say beforehand what they can cost at most."""
 
@@ -107,7 +119,7 @@ class Probe:
         self._target = target
         arguments = sdk_arguments(target)
         self._sdk = redirects.OpenAI(**{"timeout": _TIMEOUT, **arguments}, http_client=http_client)
-        self._policy = Policy(min(1, target.max_retries))
+        self._policy = _Once(min(1, target.max_retries))
         self._deadline = Deadline(target.deadline)
         self._report = Report(target.model)
         self._thoughts: set[str] = set()

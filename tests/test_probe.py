@@ -259,6 +259,32 @@ def test_a_wait_that_would_pass_the_deadline_is_not_begun(monkeypatch):
     assert found["chat"] == (False, "429: slow down")
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "times"),
+    [
+        (500, {}, 1),
+        (503, {}, 1),
+        (409, {}, 1),
+        (503, {"retry-after-ms": "1"}, 2),
+        (500, {"x-should-retry": "true"}, 2),
+        (429, {}, 2),
+        (429, {"x-should-retry": "false"}, 1),
+    ],
+)
+def test_a_question_is_asked_again_only_where_the_server_was_busy(status, headers, times, monkeypatch):
+    def server(request: Any) -> Any:
+        if "image_url" not in str(request.content):
+            return whole(request)
+        asked.append(request)
+        return http.Response(status, headers=headers, json={"error": {"message": "no"}})
+
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    asked, whole = list[Any](), Server()
+    _, found = probed(server)
+    assert found["images"] == (False, f"{status}: no")
+    assert len(asked) == times
+
+
 def test_what_can_not_be_reached_or_refuses_the_key_is_an_error():
     def nobody(request: Any) -> Any:
         raise http.ConnectError("[Errno 111] Connection refused")
