@@ -96,7 +96,7 @@ async def test_a_call_ends_at_its_deadline(way, slow, door, streamed):
     begun = time.monotonic()
     with pytest.raises(openai.APITimeoutError) as caught:
         await asked(client, "hi", streamed=streamed)
-    assert SHORT <= time.monotonic() - begun < 20 * SHORT
+    assert SHORT - 0.001 <= time.monotonic() - begun < 20 * SHORT  # less than a millisecond left is none
     said = str(caught.value)
     assert said.startswith("The server had not ")
     assert f"when the {SHORT:g} s for the whole call were over, at {slow.url}" in said
