@@ -8,9 +8,10 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar, cast
 
 import openai
 from pydantic import SecretStr
@@ -40,6 +41,7 @@ class Caller:
 
     _http_kind: str  # the class of the HTTP library's clients of this colour
     _others: tuple[Any, ...] = ()  # clients of the same kind, for the places to ask when this one fails
+    _by_weights: dict[str, Any]  # clients of the same kind, for the other embedded models that calls name
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class Caller:
         budget = budget_for(target.base_url or target.endpoint.alias)  # the embedded model has no address yet
         self._policy = Policy(target.max_retries, on_retry=on_retry, budget=budget, quota_codes=codes)
         self._lock = threading.Lock()
+        self._by_weights = {}
         self._prepare()
 
     def _beside(self, target: Target, on_retry: Callable[[Attempt], None] | None, http_client: Any) -> Self:
@@ -106,6 +109,20 @@ class Caller:
     def places(self) -> tuple[Self, ...]:
         """This client, and one of the same kind for each place to ask when this one fails."""
         return (self, *self._others)
+
+    def _running(self, model: str | None) -> Self:
+        """The client to ask for a model: another one where that is an embedded model which this one does not run."""
+        if model is None or not self.target.endpoint.is_embedded:
+            return self
+        from allos import local
+
+        if not local.runs_elsewhere(model, self.target):
+            return self
+        with self._lock:
+            if model not in self._by_weights:
+                target = replace(self.target, base_url=None, model=model)
+                self._by_weights[model] = self._beside(target, self._policy.on_retry, self._http_client)
+            return cast(Self, self._by_weights[model])
 
     def _call(self, talk: Talk, **changes: Any) -> Call[Self]:
         """The next request of a talk, on its way to the first place that answers."""
@@ -138,9 +155,10 @@ class Caller:
         target = self.target
         if request.model is None:  # the embedded server names its model only once it runs
             request = request.replace(model=target.model)
-        if request.model is not None and (renamed := target.endpoint.models.get(request.model)) is not None:
-            notes.append(Note("changed", "model", f"{request.model} is named {renamed} at this endpoint"))
-            request = request.replace(model=renamed)
+        if request.model is not None:
+            name, note = target.named(request.model)
+            notes += [note] if note is not None else []
+            request = request.replace(model=name)
         body = self._adapter.body(request, target, notes)
         lost = [note for note in dict.fromkeys(notes) if note.has_no_effect and note not in told]
         told.update(lost)
@@ -212,7 +230,8 @@ class Call(Generic[Client_]):
 
     def __init__(self, client: Client_, talk: Talk, request: Request) -> None:
         may_move = not NAMES_A_HISTORY & request.extra.keys()
-        self._clients: tuple[Client_, ...] = client.places if may_move else (client,)
+        first = client._running(request.model)
+        self._clients: tuple[Client_, ...] = (first, *client.places[1:]) if may_move else (first,)
         names = [named(client.target) for client in self._clients]
         self._journey = Journey(names, client._ways[: len(names)], start=talk.place if may_move else 0)
         self.deadline = talk.deadline.start()

@@ -143,7 +143,7 @@ class Client(Caller):
             sdk, self._sdk_client = self._sdk_client, None
         if sdk is not None and self._http_client is None:
             sdk.close()
-        for other in self._others:
+        for other in (*self._others, *self._by_weights.values()):
             other.close()
 
     def __enter__(self) -> Self:
@@ -279,7 +279,7 @@ class AsyncClient(Caller):
         sdk = self._sdk_clients.pop(asyncio.get_running_loop(), None)
         if sdk is not None and self._http_client is None:
             await sdk.close()
-        for other in self._others:
+        for other in (*self._others, *self._by_weights.values()):
             await other.close()
 
     async def __aenter__(self) -> Self:

@@ -84,6 +84,11 @@ class Endpoint:
         if not self.chat:  # then there is nothing else to prefer
             object.__setattr__(self, "prefers", "responses")
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether this is the model that runs inside the process, with an address only while it does."""
+        return self.base_url is None and not self.generic
+
     def address(self, environ: Mapping[str, str] | None = None) -> tuple[str | None, str]:
         """The base URL and where it stands: in a variable of `environ`, or in the table."""
         environ = os.environ if environ is None else environ

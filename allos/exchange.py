@@ -398,10 +398,9 @@ def _model(name: str, target: Target, notes: list[Note]) -> str:
     if target.model_is_forced and target.model and target.model != name:
         notes.append(Note("changed", "model", f"{name} became {target.model}, as ALLOS_MODEL or model= says"))
         name = target.model
-    renamed = target.endpoint.models.get(name)
-    if renamed is not None:
-        notes.append(Note("changed", "model", f"{name} is named {renamed} at {target.endpoint.alias}"))
-        name = renamed
+    name, note = target.named(name)
+    if note is not None:
+        notes.append(note)
     return name
 
 

@@ -11,13 +11,17 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from allos import weights
 from allos.errors import ConfigurationError
 from allos.weights import Model, NotAvailable, locate, models, pull
 
-__all__ = ["LocalServer", "Model", "NotAvailable", "models", "pull", "start"]
+if TYPE_CHECKING:
+    from allos.settings import Target
+
+__all__ = ["LocalServer", "Model", "NotAvailable", "models", "pull", "runs_elsewhere", "start"]
 
 _CONTEXT = 8192  # tokens that the requests under way share
 _PARALLEL = 4  # requests under way at once; each has the whole context of a model that has a small one
@@ -54,6 +58,11 @@ def start(model: str | os.PathLike[str] | None = None) -> LocalServer:
                 atexit.register(_stop)
             _running[key] = _launch(path, row)
         return _running[key][0]
+
+
+def runs_elsewhere(model: str, target: Target) -> bool:
+    """Whether a call names weights that the server of this target does not run."""
+    return model != target.model and weights.are_named(model)
 
 
 def _launch(path: Path, row: Model | None) -> tuple[LocalServer, Any]:

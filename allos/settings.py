@@ -26,7 +26,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from allos import endpoints, keys
 from allos.endpoints import Endpoint, Table, clean_base_url, clean_key, config_folder, line_of, read_toml, split_model
 from allos.errors import ConfigurationError, KeyMissing, argument, argument_origin, near_miss
-from allos.messages import OutputFormat, Wire
+from allos.messages import Note, OutputFormat, Wire
 
 __all__ = ["Settings", "Target", "load", "official", "resolve", "split_model"]
 
@@ -79,10 +79,18 @@ class Target:
             row.openai_account and row.serves(base_url) for row in endpoints.endpoints()
         )
 
+    def named(self, model: str) -> tuple[str, Note | None]:
+        """What the endpoint calls a model, and what to tell where that is another name."""
+        if (renamed := self.endpoint.models.get(model)) is not None:
+            return renamed, Note("changed", "model", f"{model} is named {renamed} at {self.endpoint.alias}")
+        if self.endpoint.is_embedded and self.model is not None and model != self.model:
+            return self.model, Note("changed", "model", f"{self.model} answers for {model}, which does not run here")
+        return model, None
+
     def reached(self, base_url: str, api_key: str | None, model: str | None) -> Target:
         """The same target once its server runs there."""
         key = SecretStr(api_key) if api_key else None
-        return replace(self, base_url=base_url, api_key=key, model=model or self.model)
+        return replace(self, base_url=base_url, api_key=key, model=self.model or model)
 
     def with_key(self, api_key: str | None) -> Target:
         """The same target with another key."""

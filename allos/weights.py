@@ -26,7 +26,7 @@ from platformdirs import user_data_path
 
 from allos.errors import AllosError, ConfigurationError, near_miss
 
-__all__ = ["DEFAULT", "Model", "NotAvailable", "Progress", "find", "folder", "locate", "models", "pull"]
+__all__ = ["DEFAULT", "Model", "NotAvailable", "Progress", "are_named", "find", "folder", "locate", "models", "pull"]
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are there and the bytes that are needed."""
@@ -139,6 +139,11 @@ def find(name: str | None = None) -> Model:
     raise ConfigurationError(
         f"Unknown local model {name!r}.{hint} See `allos local list`, or give the path of a .gguf file."
     )
+
+
+def are_named(model: str) -> bool:
+    """Whether that is the name of a local model or of a .gguf file, and not what another service calls its own."""
+    return model.lower().endswith(".gguf") or any(model.lower() == row.name for row in _MODELS)
 
 
 def folder() -> Path:

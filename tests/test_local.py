@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 from doors import AsyncDoor, Door, SyncDoor, asked
 from embedded import bring
+from programs import done
 
+import allos
 from allos import AsyncClient, AsyncOpenAI, Client, OpenAI, local, weights
 from allos.errors import ConfigurationError
 
@@ -72,6 +74,73 @@ async def test_the_drop_in_is_answered_over_both_apis(small: Path, colour: str, 
             answer = await acall(**given)
             answer = [event async for event in answer] if way == "stream" else answer
     assert "Paris" in _text(answer, wire)
+
+
+@pytest.fixture
+def started(small: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The models that were started; the small one answers for each."""
+    names: list[Any] = []
+    start = local.start
+    monkeypatch.setattr(local, "start", lambda model=None: (names.append(model), start())[1])
+    return names
+
+
+async def said_by_drop_in(colour: str, wire: str, model: str, **options: Any) -> Any:
+    """What `allos.receipt` says of a call that names this model, of the local provider where no other is given."""
+    said = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
+    if wire == "responses":
+        said = {"input": "Hi", "max_output_tokens": 16}
+    client: Any = (OpenAI if colour == "sync" else AsyncOpenAI)(**({"provider": "local"} | options))
+    call = client.chat.completions.create if wire == "chat" else client.responses.create
+    try:
+        return allos.receipt(await done(call(model=model, **said)))
+    finally:
+        await done(client.close())
+
+
+async def said_by_client(colour: str, model: str) -> Any:
+    """The notes of a reply to a call that names this model."""
+    door: Door = SyncDoor(Client("local")) if colour == "sync" else AsyncDoor(AsyncClient("local"))
+    try:
+        return (await asked(door, "Hi", streamed=False, model=model, max_tokens=3)).notes
+    finally:
+        await door.close()
+
+
+@pytest.mark.live
+async def test_a_call_to_the_drop_in_may_name_other_weights(
+    started: list[Any], tmp_path: Path, colour: str, wire: str
+) -> None:
+    mine = str(tmp_path / "mine.gguf")
+    for model in (mine, "qwen2.5-coder-1.5b"):
+        receipt = await said_by_drop_in(colour, wire, model)
+        assert started[-2:] == [None, model], "its own first, then that of the call"
+        assert (receipt.model, receipt.notes) == (model, [])
+    await said_by_drop_in(colour, wire, f"local/{mine}", provider=None, api_key="sk-other")
+    assert started[-1] == mine
+
+
+@pytest.mark.live
+async def test_a_call_to_a_client_may_name_other_weights(started: list[Any], colour: str) -> None:
+    assert await said_by_client(colour, "qwen2.5-coder-1.5b") == ()
+    assert started == ["qwen2.5-coder-1.5b"]
+
+
+@pytest.mark.live
+async def test_a_model_of_elsewhere_is_answered_and_the_answer_says_by_whom(small: Path, colour: str) -> None:
+    receipt = await said_by_drop_in(colour, "responses", "gpt-4o")
+    said = f"{weights.DEFAULT} answers for gpt-4o, which does not run here"
+    assert [(note.action, note.what, note.reason) for note in receipt.notes] == [("changed", "model", said)]
+    assert list(await said_by_client(colour, "gpt-4o")) == receipt.notes
+
+
+@pytest.mark.live
+async def test_weights_that_a_call_names_and_that_are_not_here_are_told_with_the_way_to_get_them(
+    small: Path, colour: str
+) -> None:
+    for said in (said_by_drop_in(colour, "chat", "qwen2.5-coder-0.5b"), said_by_client(colour, "qwen2.5-coder-0.5b")):
+        with pytest.raises(ConfigurationError, match=r"Get them with: allos local pull qwen2\.5-coder-0\.5b"):
+            await said
 
 
 def _text(answer: Any, wire: str) -> str:

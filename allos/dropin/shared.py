@@ -143,11 +143,11 @@ class Shared:
     def _build_request(self, options: Any, *, retries_taken: int = 0) -> Any:
         """The request for a call: translated, answered here, sent by another endpoint's client, or as it is."""
         body = options.json_data
-        if not self._provider_is_fixed and isinstance(body, Mapping) and isinstance(body.get("model"), str):
-            endpoint, rest = settings.split_model(body["model"])
-            if endpoint is not None:
-                changed = options.model_copy(update={"json_data": {**body, "model": rest}})
-                return self._sibling(endpoint.alias)._build_request(changed, retries_taken=retries_taken)
+        model = body.get("model") if isinstance(body, Mapping) else None
+        if isinstance(model, str) and (there := self._elsewhere(model)) is not None:
+            sibling, name = there
+            changed = options.model_copy(update={"json_data": {**body, "model": name}})
+            return sibling._build_request(changed, retries_taken=retries_taken)
         if self._sends_no_key and not _has_authorization(options):
             headers = {} if isinstance(options.headers, openai.NotGiven) else options.headers
             options = options.model_copy(update={"headers": {**headers, **no_key(self._route.target)}})
@@ -176,10 +176,28 @@ class Shared:
                     f"{request.url.host}.\nUse client.with_options(base_url=…, api_key=…) for another host."
                 )
 
-    def _sibling(self, alias: str) -> Any:
-        if alias not in self._siblings:
-            self._siblings[alias] = self.copy(provider=alias)
-        return self._siblings[alias]
+    def _elsewhere(self, model: str) -> tuple[Any, str] | None:
+        """The client that a call's model chooses instead of this one, and the model's name there."""
+        target = self._route.target
+        if target.endpoint.is_embedded:
+            from allos import local
+
+            is_other = not target.model_is_forced and local.runs_elsewhere(model, target)
+            return (self._sibling(target.endpoint.alias, model), model) if is_other else None
+        if self._provider_is_fixed:
+            return None
+        endpoint, rest = settings.split_model(model)
+        if endpoint is None:
+            return None
+        return self._sibling(endpoint.alias, rest if endpoint.is_embedded else None), rest
+
+    def _sibling(self, alias: str, model: str | None = None) -> Any:
+        """A copy for another endpoint; the embedded one is another for each model that it runs."""
+        key = f"{alias}/{model}"
+        if key not in self._siblings:
+            extra = {} if model is None else {"model": model}
+            self._siblings[key] = self.copy(provider=alias, _extra_kwargs=extra)
+        return self._siblings[key]
 
     def _spare(self, place: int) -> Any:
         """The client of a place to ask when this one fails: it gets no key, header or query of this one."""
