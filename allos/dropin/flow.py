@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,14 @@ from allos.transport import HTTP, transport_errors
 if TYPE_CHECKING:
     from allos.dropin.route import Call
 
-__all__ = ["AsyncFlow", "SyncFlow"]
+__all__ = ["AsyncFlow", "Flow", "SyncFlow"]
 
 
-class _Flow:
+class Flow:
     """The bytes of a stream on their way to the program: translated or watched, and never silently cut short."""
+
+    _next: Callable[[], Awaitable[bytes | None]]  # the next of them, None at the end
+    _give_up: Callable[[], Awaitable[None]]
 
     def __init__(self, call: Call, response: Any) -> None:
         exchange = call.exchange
@@ -47,6 +50,17 @@ class _Flow:
     def says_something(self) -> bool:
         """Whether the model has said anything yet."""
         return bool(self._flow.so_far().message.parts)
+
+    async def begin(self, *, until_it_says_something: bool = False) -> None:
+        """Read until there is something for the program: what fails before that may be asked again or elsewhere."""
+        try:
+            while not (self.says_something if until_it_says_something else self.has_begun):
+                if (piece := await self._next()) is None:
+                    break
+                self._early.append(piece)
+        except BaseException:
+            await self._give_up()
+            raise
 
     def _is_read_again(self) -> bool:
         """Whether this is a further reader: the SDK throws away what follows the end, to use the connection again."""
@@ -79,7 +93,7 @@ class _Flow:
             raise from_break(error, self._target, self._flow.so_far(), self._response) from error
 
 
-class SyncFlow(_Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base comes from the SDK's own HTTP library
+class SyncFlow(Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base comes from the SDK's own HTTP library
     """For a synchronous client."""
 
     def __init__(self, call: Call, response: Any) -> None:
@@ -87,16 +101,11 @@ class SyncFlow(_Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base co
         self._pieces = self._run()
         self._close = weakref.finalize(self, response.close)  # at the program's end too
 
-    def begin(self, *, until_it_says_something: bool = False) -> None:
-        """Read until there is something for the program: what fails before that may be asked again or elsewhere."""
-        try:
-            while not (self.says_something if until_it_says_something else self.has_begun):
-                if (piece := next(self._pieces, None)) is None:
-                    break
-                self._early.append(piece)
-        except BaseException:
-            self.close()
-            raise
+    async def _next(self) -> bytes | None:
+        return next(self._pieces, None)
+
+    async def _give_up(self) -> None:
+        self.close()
 
     def __iter__(self) -> Iterator[bytes]:
         if self._is_read_again():
@@ -121,23 +130,18 @@ class SyncFlow(_Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base co
         self._close()
 
 
-class AsyncFlow(_Flow, HTTP.AsyncByteStream):  # type: ignore[misc]  # as above
+class AsyncFlow(Flow, HTTP.AsyncByteStream):  # type: ignore[misc]  # as above
     """For an asynchronous client."""
 
     def __init__(self, call: Call, response: Any) -> None:
         super().__init__(call, response)
         self._pieces = self._run()
 
-    async def begin(self, *, until_it_says_something: bool = False) -> None:
-        """See `SyncFlow.begin`."""
-        try:
-            while not (self.says_something if until_it_says_something else self.has_begun):
-                if (piece := await anext(self._pieces, None)) is None:
-                    break
-                self._early.append(piece)
-        except BaseException:
-            await self.aclose()
-            raise
+    async def _next(self) -> bytes | None:
+        return await anext(self._pieces, None)
+
+    async def _give_up(self) -> None:
+        await self.aclose()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._is_read_again():
