@@ -154,30 +154,22 @@ class Exchange:
             return reply
         return replace(reply, extra={name: said for name, said in reply.extra.items() if name not in RESPONSE_FIELDS})
 
-    def translation(self, *, think_tags: bool = False) -> StreamTranslation:
-        """A translator for this call's stream."""
-        return StreamTranslation(self, think_tags=think_tags)
+    def streamed(self, *, think_tags: bool = False) -> StreamTranslation | Guard:
+        """What takes this call's stream to the program."""
+        return (StreamTranslation if self.rewrites else Guard)(self, think_tags=think_tags)
 
 
-class StreamTranslation:
-    """Turns the bytes of one API's stream into those of the other.
+class _Streamed:
+    """A call's stream on its way to the program.
 
     At the end `final` is the whole answer object, and `reply` what the program was told.
     `feed` and `end` raise what `allos.wire.answer.Answer` raises.
     """
 
-    def __init__(self, exchange: Exchange, *, think_tags: bool = False) -> None:
+    def __init__(self, exchange: Exchange, *, think_tags: bool, decoder: Watch | None = None) -> None:
         self._exchange = exchange
-        choices = exchange.sent_body.get("n")
-        self._answer = Answer(exchange.receipt.spoken, think_tags=think_tags, choices=choices)
-        self._codec = CODECS[exchange.receipt.asked]
-        self._encoder = self._codec.Encoder(request=exchange.request)
-        self._seals = exchange.seals
-        self._thoughts: list[dict[str, Any]] = []  # the reasoning items that have ended
-        ladder = exchange.ladder
-        self._objects: Objects | None = None
-        if ladder is not None and exchange.seeks_object:
-            self._objects = Objects(ladder.schema, forced=ladder.rung == "tool")
+        spoken, choices = exchange.receipt.spoken, exchange.sent_body.get("n")
+        self._answer = Answer(spoken, decoder=decoder, think_tags=think_tags, choices=choices)
         self.final: dict[str, Any] | None = None
         self.reply: Reply | None = None
 
@@ -191,14 +183,29 @@ class StreamTranslation:
         """Whether the end of the answer was seen, so that no more bytes need to be waited for."""
         return self._answer.done
 
+    def so_far(self) -> Reply:
+        """What has come until now."""
+        return self._answer.so_far()
+
+
+class StreamTranslation(_Streamed):
+    """Turns the bytes of one API's stream into those of the other."""
+
+    def __init__(self, exchange: Exchange, *, think_tags: bool = False) -> None:
+        super().__init__(exchange, think_tags=think_tags)
+        self._codec = CODECS[exchange.receipt.asked]
+        self._encoder = self._codec.Encoder(request=exchange.request)
+        self._seals = exchange.seals
+        self._thoughts: list[dict[str, Any]] = []  # the reasoning items that have ended
+        ladder = exchange.ladder
+        self._objects: Objects | None = None
+        if ladder is not None and exchange.seeks_object:
+            self._objects = Objects(ladder.schema, forced=ladder.rung == "tool")
+
     @property
     def answer_id(self) -> str | None:
         """The id under which the program knows the answer, once it has ended."""
         return str(self.final["id"] if self.final is not None else self._encoder.head["id"])
-
-    def so_far(self) -> Reply:
-        """What has come until now."""
-        return self._answer.so_far()
 
     def feed(self, chunk: bytes) -> bytes:
         """The translated bytes that these complete."""
@@ -250,39 +257,20 @@ class StreamTranslation:
         return b"".join(self._codec.frame(payload) for payload in payloads)
 
 
-class Guard:
-    """A call's stream that needs no translation, on its way to the program: checked, and mended where it is odd.
+class Guard(_Streamed):
+    """A stream that needs no translation: checked on its way, and mended where it is odd.
 
-    Plain JSON in answer to a stream request becomes the stream that was asked for. Offers what `StreamTranslation`
-    does.
+    Plain JSON in answer to a stream request becomes the stream that was asked for.
     """
 
     def __init__(self, exchange: Exchange, *, think_tags: bool = False) -> None:
-        self._exchange = exchange
         self._watch = Watch(exchange.receipt.spoken, think_tags=think_tags, mends=exchange.mends)
-        choices = exchange.sent_body.get("n")
-        self._answer = Answer(exchange.receipt.spoken, decoder=self._watch, think_tags=think_tags, choices=choices)
-        self.final: dict[str, Any] | None = None
-        self.reply: Reply | None = None
-
-    @property
-    def events(self) -> int:
-        """See `StreamTranslation`."""
-        return self._answer.events
-
-    @property
-    def done(self) -> bool:
-        """See `StreamTranslation`."""
-        return self._answer.done
+        super().__init__(exchange, think_tags=think_tags, decoder=self._watch)
 
     @property
     def answer_id(self) -> str | None:
         """See `StreamTranslation`."""
         return self.final.get("id") if self.final is not None else self._watch.answer_id
-
-    def so_far(self) -> Reply:
-        """See `StreamTranslation`."""
-        return self._answer.so_far()
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes for the program that these complete."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from allos.deadline import Patience
 from allos.errors import WireError
-from allos.exchange import Guard
 from allos.failures import from_break, from_wire, too_quiet
 from allos.receipts import answered
 from allos.transport import HTTP, transport_errors
@@ -31,12 +30,11 @@ class Flow:
         assert exchange is not None  # only calls that were sent come back
         if exchange.ladder is not None:
             exchange.ladder.answered()
-        tags = call.route.target.endpoint.dialect.think_tags
         self._call = call
         self._exchange = exchange
         self._response = response
         self._target = call.route.target
-        self._flow = exchange.translation(think_tags=tags) if exchange.rewrites else Guard(exchange, think_tags=tags)
+        self._flow = exchange.streamed(think_tags=call.route.target.endpoint.dialect.think_tags)
         self._patience = Patience(response.request.extensions.get("timeout", {}).get("read"))
         self._is_read = False
         self._early: list[bytes] = []  # what was read before the program had the stream
