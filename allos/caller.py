@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from types import FrameType
 from typing import Any, Generic, Literal, Self, TypeVar, cast
 
 import openai
@@ -20,7 +16,7 @@ from allos import keys, settings
 from allos.adapters import ADAPTERS, Adapter, no_key, timeouts
 from allos.arguments import check, refusal, sayable
 from allos.deadline import Deadline, Patience, within
-from allos.errors import BadData, Unsupported, UnsupportedWarning, WireError
+from allos.errors import BadData, Unsupported, WireError, warn
 from allos.failures import from_break, from_status, from_transport, from_wire, out_of_time, too_quiet, worded
 from allos.fallback import NAMES_A_HISTORY, Journey, circuits, named
 from allos.messages import Delta, MessageLike, Note, Reply, Request
@@ -32,7 +28,6 @@ from allos.wire.answer import Answer, read_json, read_whole
 
 __all__ = ["Call", "Caller", "Reading"]
 
-_PACKAGE = str(Path(__file__).parent)
 _NO_BODY: Mapping[str, Any] = {}
 
 
@@ -166,7 +161,7 @@ class Caller:
             said = "; ".join(f"{note.what} has no effect: {note.reason}" for note in lost)
             if target.on_unsupported == "error":
                 raise Unsupported(f"{target.endpoint.alias} can't take all of this: {said}", param=lost[0].what)
-            warnings.warn(said, UnsupportedWarning, stacklevel=_outside())
+            warn(said)
         return body
 
     @property
@@ -336,16 +331,3 @@ def naming(error: openai.APIStatusError, names: Sequence[str]) -> openai.APIStat
     near = [name for name in names if name in asked] or difflib.get_close_matches(asked, names, 3, 0.1)
     listed = ", ".join([*near, *(name for name in names if name not in near)][:8])
     return worded(error, f"{asked}\nIt has: {listed}{', …' if len(names) > 8 else ''}.")
-
-
-def _outside() -> int:
-    """The `stacklevel`, seen from the caller of this function, of the line outside this package that led here."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and _is_inside(frame):
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-def _is_inside(frame: FrameType) -> bool:
-    """Whether a frame is ours, or of the library that calls us again and again."""
-    return frame.f_code.co_filename.startswith(_PACKAGE) or frame.f_globals.get("__name__", "").startswith("tenacity")

@@ -1,10 +1,12 @@
-"""Errors of our own, free of any other import so that every module may raise them.
+"""Errors and the warning of our own, free of any other import so that every module may raise them.
 
 HTTP errors stay `openai.APIError` and its family; `allos.failures` makes them from the ones below.
 """
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,7 +31,10 @@ __all__ = [
     "as_options",
     "keyword",
     "near_miss",
+    "warn",
 ]
+
+_INSIDE = ("allos", "openai", "functools", "tenacity")  # packages between a program's line and what it leads to
 
 _are_options = ContextVar("_are_options", default=False)
 
@@ -106,6 +111,14 @@ class ServerFault(WireError):
         self.body = body
         self.status = status
         self.reply = reply
+
+
+def warn(message: str) -> None:
+    """Warn of what has no effect, at the line of the program that made the call."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _INSIDE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UnsupportedWarning, stacklevel=level)
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:

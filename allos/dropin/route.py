@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import openai
 
 from allos.dropin.answers import remade
-from allos.errors import BadData, ConfigurationError, Unsupported, UnsupportedWarning, WireError
+from allos.errors import BadData, ConfigurationError, Unsupported, WireError, warn
 from allos.exchange import PATHS, Exchange, Receipt, error_body, form_of, plan, readable_error
 from allos.failures import from_status, from_transport, from_wire, is_missing_route
 from allos.fallback import NAMES_A_HISTORY
@@ -30,7 +28,6 @@ __all__ = ["Call", "Route", "refusal_in", "settled"]
 _ASKED: dict[str, Wire] = {path: wire for wire, path in PATHS.items()}
 _OTHER: dict[Wire, Wire] = {"chat": "responses", "responses": "chat"}
 _NAMES: dict[Wire, str] = {"chat": "Chat Completions", "responses": "Responses"}
-_INSIDE = ("allos", "openai", "functools")
 
 _learned: dict[str, Wire] = {}  # base URL → the API that an unknown host turned out to speak
 _learned_lock = threading.Lock()
@@ -188,7 +185,7 @@ class Route:
         said = "; ".join(f"{note.what} has no effect: {note.reason}" for note in lost)
         if self.on_unsupported == "error":
             raise Unsupported(said, param=lost[0].what)
-        _warn(f"{self.target.endpoint.alias}: {said}")
+        warn(f"{self.target.endpoint.alias}: {said}")
 
     # What came back.
 
@@ -235,7 +232,7 @@ class Route:
             if _learned.get(base) == spoken:
                 return
             _learned[base] = spoken
-        _warn(
+        warn(
             f"{base} has no {_NAMES[_OTHER[spoken]]} API (status {call.instead_of}); it is spoken to over the "
             f"{_NAMES[spoken]} API from now on. Set wire={spoken!r} or ALLOS_WIRE={spoken} to skip the first try."
         )
@@ -290,7 +287,7 @@ class Route:
             made.reply = reply  # type: ignore[attr-defined]  # as on IncompleteReplyError
             raise made
         if self.on_unsupported == "warn":
-            _warn(f"{self.target.endpoint.alias}: the answer does not fit the schema: {reason}")
+            warn(f"{self.target.endpoint.alias}: the answer does not fit the schema: {reason}")
 
     def remember(self, exchange: Exchange, answer: Mapping[str, Any] | None) -> None:
         """Keep a finished Responses turn where the endpoint keeps none; the answer is not lost where that fails."""
@@ -300,7 +297,7 @@ class Route:
             self.sessions.remember(exchange.asked_body, answer)
         except ConfigurationError as error:
             exchange.receipt.notes.append(Note("left out", "store", str(error)))
-            _warn(f"This response was not kept, so no other can follow it by its id. {error}")
+            warn(f"This response was not kept, so no other can follow it by its id. {error}")
 
     def refused(self, call: Call, refusal: openai.APIStatusError) -> Any:
         """The error response for the SDK, whose message says cause and next step, with the server's own fields kept."""
@@ -350,11 +347,3 @@ def settled(response: Any) -> None:
 def refusal_in(response: Any) -> openai.APIStatusError:
     """An error response as the error that it is; its body must have been read."""
     return openai.APIStatusError("", response=response, body=response.content.decode("utf-8", "replace"))
-
-
-def _warn(message: str) -> None:
-    """Warn at the line of the program that made the call, however deep in the SDK it is."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _INSIDE:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, UnsupportedWarning, stacklevel=level)
