@@ -146,6 +146,7 @@ class Ladder:
         self._may_repeat = may_repeat
         self._left = _MOST
         self._is_asked_again = self._is_uncalled = False
+        self._calls: dict[int, int] = {}  # the place of the first one in each choice of a stream
         self._faults: list[str] = []  # of the answers until now
         self._refused: list[str] = []  # ways, until the next one has been answered
         self._ignored: list[str] = []  # ways, until another one has led to an object
@@ -257,14 +258,15 @@ class Ladder:
         return replace(reply, choices=choices, notes=(*reply.notes, *([_BESIDE] if has_more else [])))
 
     def shown(self, delta: Delta) -> Delta:
-        """A delta of the stream as the caller sees it: the arguments of the forced call are the text."""
+        """A delta of the stream as the caller sees it: where a call is forced, the text is what the first one says."""
         if self.rung != "tool":
             return delta
         if delta.finish_reason is not None:
             delta = replace(delta, finish_reason=_without_a_call(delta.finish_reason))
         if delta.tool_call is None and not isinstance(delta.part, ToolCall):
             return delta
-        text = delta.tool_call.arguments if delta.tool_call is not None else ""
+        call, first = delta.tool_call, self._calls.setdefault(delta.choice, delta.index)
+        text = call.arguments if call is not None and delta.index == first else ""
         part = None if isinstance(delta.part, ToolCall) else delta.part
         return replace(delta, text=delta.text + text, tool_call=None, part=part)
 

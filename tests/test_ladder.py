@@ -61,6 +61,16 @@ async def test_the_deltas_of_a_forced_call_are_the_text(mock_door, wire):
     assert not any(delta.tool_call for delta in deltas)
 
 
+async def test_of_several_calls_where_one_is_forced_the_first_is_the_text_of_a_stream_too(mock_door, wire):
+    def server(request: Any) -> Any:
+        if way_of(answers.body(request)) == "json_schema":
+            return http.Response(400, json={"error": {"message": "no json_schema here"}})
+        return answers.call(request, ("call_1", "Place", PARIS), ("call_2", "Place", '{"city": "Rome"}'))
+
+    steps = mock_door(server, wire=wire).stream("Where?", schema=Place)
+    assert "".join([delta.text async for delta in steps]) == steps.reply.text == PARIS
+
+
 async def test_at_most_three_requests_are_made(mock_door, wire, monkeypatch):
     service = Service(STANDARD)
     with pytest.raises(openai.BadRequestError):
