@@ -198,9 +198,7 @@ class StreamTranslation(_Streamed):
         self._seals = exchange.seals
         self._thoughts: list[dict[str, Any]] = []  # the reasoning items that have ended
         ladder = exchange.ladder
-        self._objects: Objects | None = None
-        if ladder is not None and exchange.seeks_object:
-            self._objects = Objects(ladder.schema, forced=ladder.rung == "tool")
+        self._objects = Objects(ladder.schema) if ladder is not None and exchange.seeks_object else None
 
     @property
     def answer_id(self) -> str | None:
@@ -215,7 +213,9 @@ class StreamTranslation(_Streamed):
         """The deltas that the program is to see: of an object that is sought, no words around it."""
         if self._objects is None:
             return list(deltas)
-        return [let for delta in deltas for let in self._objects.feed(delta)]
+        ladder = self._exchange.ladder
+        assert ladder is not None  # an object is sought
+        return [let for delta in deltas for let in self._objects.feed(ladder.shown(delta))]
 
     def end(self) -> bytes:
         """The translated end of the stream. A cut stream raises and is never completed."""

@@ -621,16 +621,30 @@ async def test_thoughts_and_probabilities_of_an_answer_stay(program, road):
     assert json.loads(raw.http_response.content) == {**body, "id": "mine"}
 
 
-async def test_what_stands_beside_a_forced_call_is_told(program, road):
+async def test_what_stands_beside_a_forced_call_is_left_out_and_told(program, road, streamed):
     def server(request: Any) -> Any:
         if way_of(answers.body(request)) == "json_schema":
             return http.Response(400, json={"error": {"message": "no json_schema here"}})
-        return answers.call(request, ("call_1", "place", PARIS), ("call_2", "place", '{"city": "Rome"}'))
+        body = answers.calls(road[1], ("call_1", "place", PARIS), ("call_2", "place", '{"city": "Rome"}'))
+        if road[1] == "chat":
+            body["choices"][0]["message"]["content"] = "Let me see."
+        else:
+            body["output"][:0] = answers.whole(road[1], "Let me see.")["output"]
+        return http.Response(200, json=body)
 
     its = program(server)
-    found, answer = await parsed(its)
+    found, answer = await parsed(its, streamed)
     assert found == Place(city="Paris")
+    assert its.text(answer) == PARIS
     assert told(answer)[-1] == ("left out", "words and calls beside the one that was forced")
+
+
+async def test_words_instead_of_a_forced_call_are_searched(program, streamed):
+    its = program(Service(("json_schema",), lambda count: f"It is {PARIS}!"))
+    found, answer = await parsed(its, streamed)
+    assert found == Place(city="Paris")
+    assert json.loads(its.text(answer)) == {"city": "Paris"}
+    assert told(answer)[-1] == ("left out", "the words around the object")
 
 
 async def test_the_old_form_of_tools_keeps_the_call_from_being_forced(program, road):

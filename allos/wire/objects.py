@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from allos.messages import Choice, Delta, Message, Part, Refusal, Reply, Text, ToolCall
+from allos.messages import Choice, Delta, Message, Part, Refusal, Reply, Text
 from allos.wire.fits import kind_of, problem
 
 __all__ = ["Objects", "extracted", "is_json", "values", "with_object"]
@@ -106,13 +106,12 @@ class Objects:
     """Lets only the object through of a streamed answer.
 
     A text that opens with an object passes as it comes, and what follows the object is held back; any other text is
-    held until its end is known. Where the answer is `forced` to be a call, the arguments of the first one pass as
-    text, and words beside it are held back. `feed` and `end` give the deltas to hand on, `shown` the reply that they
-    add up to, and `is_whole` says whether all that came was let through.
+    held until its end is known. `feed` and `end` give the deltas to hand on, `shown` the reply that they add up to,
+    and `is_whole` says whether all that came was let through.
     """
 
-    def __init__(self, schema: Mapping[str, Any], *, forced: bool = False) -> None:
-        self._schema, self._forced = schema, forced
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._schema = schema
         self._choices: dict[int, _Object] = {}
 
     @property
@@ -122,7 +121,7 @@ class Objects:
 
     def feed(self, delta: Delta) -> list[Delta]:
         """What one delta lets through."""
-        state = self._choices.setdefault(delta.choice, _Object(delta.choice, self._schema, forced=self._forced))
+        state = self._choices.setdefault(delta.choice, _Object(delta.choice, self._schema))
         found = state.end(delta.finish_reason) if delta.finish_reason is not None else []
         return [*found, state.feed(delta)]
 
@@ -144,51 +143,24 @@ class Objects:
 class _Object:
     """The text of one answer on its way."""
 
-    def __init__(self, choice: int, schema: Mapping[str, Any], *, forced: bool) -> None:
-        self._choice, self._schema, self._forced = choice, schema, forced
+    def __init__(self, choice: int, schema: Mapping[str, Any]) -> None:
+        self._choice, self._schema = choice, schema
         self._index = 0
-        self._call: int | None = None  # the place of the call whose arguments are the text
         self._held: list[str] = []
-        self._opens: bool | None = None if kind_of(schema) == "object" and not forced else False
+        self._opens: bool | None = None if kind_of(schema) == "object" else False
         self._depth = 0
         self._in_string = self._escaped = self._closed = False
         self.passed = ""
         self.is_whole = True
 
     def feed(self, delta: Delta) -> Delta:
-        if delta.tool_call is not None and self._forced:
-            text = self._arguments(delta)
-        elif isinstance(delta.part, ToolCall) and self._forced:
-            text = ""
-        elif delta.text or isinstance(delta.part, Text):
-            self._index = delta.index
-            text = self._text(delta.text)
-        else:
-            return self._ended(delta)
+        if not delta.text and not isinstance(delta.part, Text):
+            return delta
+        self._index = delta.index
+        text = self._text(delta.text)
         self.passed += text
-        is_same = text == delta.text
-        return self._ended(
-            replace(
-                delta,
-                text=text,
-                tool_call=None,
-                part=None if isinstance(delta.part, (Text, ToolCall)) else delta.part,
-                logprobs=delta.logprobs if is_same else None,
-            )
-        )
-
-    def _ended(self, delta: Delta) -> Delta:
-        is_call = self._call is not None and delta.finish_reason == "tool_calls"
-        return replace(delta, finish_reason="stop") if is_call else delta
-
-    def _arguments(self, delta: Delta) -> str:
-        assert delta.tool_call is not None  # asked by the caller
-        if self._call is None:
-            self._call = delta.index
-        if delta.index == self._call:
-            return delta.tool_call.arguments
-        self.is_whole = False
-        return ""
+        part = None if isinstance(delta.part, Text) else delta.part
+        return replace(delta, text=text, part=part, logprobs=delta.logprobs if text == delta.text else None)
 
     def _text(self, text: str) -> str:
         if self._opens is None:
@@ -226,9 +198,6 @@ class _Object:
         held = "".join(self._held)
         self._held.clear()
         if not held.strip():
-            return []
-        if self._call is not None:
-            self.is_whole = False
             return []
         found = extracted(held, self._schema) if finish_reason in _WHOLE else None
         self.is_whole = self.is_whole and found in (None, held.strip())

@@ -119,26 +119,6 @@ def test_probabilities_pass_with_what_passes_unchanged():
     assert second.logprobs is None
 
 
-def call(arguments: str, *, index: int = 1) -> Delta:
-    return Delta(tool_call=ToolCall(f"c{index}", "place", arguments), index=index)
-
-
-def test_the_arguments_of_the_first_forced_call_are_the_text():
-    objects = Objects(CITY, forced=True)
-    deltas = [Delta("Let me see"), call('{"city": '), call('"Paris"}'), call("{}", index=2)]
-    found = through(objects, *deltas, Delta(finish_reason="tool_calls"))
-    assert "".join(delta.text for delta in found) == PARIS
-    assert [delta.finish_reason for delta in found if delta.finish_reason] == ["stop"]
-    assert not any(delta.tool_call for delta in found)
-    assert not objects.is_whole
-
-
-@pytest.mark.parametrize(("text", "let"), [(f"It is {PARIS}", PARIS), ("It is Paris", "It is Paris")])
-def test_words_instead_of_a_forced_call_are_searched(text, let):
-    found = through(Objects(CITY, forced=True), Delta(text), STOP)
-    assert "".join(delta.text for delta in found) == let
-
-
 def test_several_answers_are_told_apart():
     objects = Objects(CITY)
     found = through(objects, Delta('{"city"'), Delta("Sure ", choice=1), Delta(': "Paris"}'), Delta(PARIS, choice=1))
