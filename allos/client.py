@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -133,6 +133,11 @@ class Client(Caller):
         """
         limit = Deadline.of(deadline or self.target.deadline).start()
         return tenacity.Retrying(**self._policy.options(limit))(self._list_models, limit)
+
+    def wait_by(self, sleep: Callable[[float], None]) -> None:
+        """Wait before each further try by calling `sleep` with the seconds, for who shows the wait."""
+        for client in self.places:
+            client._policy.sleep = sleep
 
     def close(self) -> None:
         """Close the connections; the client opens new ones when it is used again.

@@ -108,7 +108,7 @@ class Policy:
     ) -> None:
         self.max_retries = max_retries
         self.on_retry = on_retry
-        self.sleep: Callable[[float], None] | None = None  # instead of `time.sleep`, for who shows the wait
+        self.sleep: Callable[[float], None] | None = None  # instead of `time.sleep`
         self.quota_codes = tuple(quota_codes)
         self.budget = budget if budget is not None else Budget()
 

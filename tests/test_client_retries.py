@@ -58,6 +58,14 @@ async def test_what_may_heal_is_asked_again_and_told(mock_door, wire, streamed, 
     ]
 
 
+def test_a_program_may_do_the_waiting_itself(mock_client, own_host):
+    waits = []
+    client = mock_client(Flaky(429, 503), max_retries=2, base_url=own_host)
+    client.wait_by(waits.append)
+    assert client.chat("hi").text == "Paris"
+    assert waits == [0.001, 0.001]
+
+
 async def test_the_wait_is_the_one_that_the_server_asked_for(mock_door, streamed, own_host):
     told = []
     busy = http.Response(429, headers={"retry-after": "0.002"}, json={})

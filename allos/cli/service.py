@@ -38,9 +38,9 @@ def connect(flags: Mapping[str, Any], *, streamed: bool = False, verbose: bool =
     waits = _Waits(verbose)
     try:
         with Client(**flags, on_unsupported="ignore", on_retry=waits.begin) as client:
-            for place in client.places:
-                place._policy.sleep = waits.sleep
-                if streamed:
+            client.wait_by(waits.sleep)
+            if streamed:
+                for place in client.places:
                     place.target = _impatient(place.target)
             _introduce(client.target, verbose)
             yield client
