@@ -58,13 +58,13 @@ class Sessions:
 
     # What goes out, and what comes back.
 
-    def knows(self, response_id: str) -> bool:
-        """Whether that response is kept here."""
-        return self._store.get(_response_key(response_id)) is not None
-
-    def knows_conversation(self, conversation_id: str) -> bool:
-        """Whether that conversation is kept here."""
-        return self._store.get(_conversation_key(conversation_id)) is not None
+    def knows(self, body: Mapping[str, Any]) -> bool:
+        """Whether the history that a request names is kept here."""
+        previous, conversation = body.get("previous_response_id"), body.get("conversation")
+        if isinstance(conversation, Mapping):
+            conversation = conversation.get("id")
+        named = ((_response_key, previous), (_conversation_key, conversation))
+        return any(one is not None and self._store.get(key(one)) is not None for key, one in named)
 
     def expand(self, body: Mapping[str, Any]) -> JSON:
         """The request with its whole history as input, for an endpoint that keeps nothing.

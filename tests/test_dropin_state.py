@@ -165,6 +165,20 @@ async def test_a_conversation_moves_to_another_endpoint_in_its_middle(made: Any,
         await close(client_)
 
 
+async def test_a_conversation_that_was_begun_here_is_sent_to_a_service_of_which_nothing_is_known(colour: str) -> None:
+    service = Service("responses")
+    made = client(colour, service, wire="responses")
+    begun = await done(made.conversations.create(items=[{"role": "user", "content": "zero"}]))
+    await done(made.responses.create(model="m", input="one", conversation=begun.id))
+    await done(made.responses.create(model="m", input="two", conversation={"id": begun.id}))
+    assert service.heard == ["zero", "one", "zero | one.", "two"]
+    assert "conversation" not in service.body
+    for _ in range(2):
+        await done(made.responses.create(model="m", input="three", conversation="conv_of_theirs"))
+        assert service.body["conversation"] == "conv_of_theirs"
+    await close(made)
+
+
 @pytest.mark.parametrize("alias", ["groq", "ollama", "llamacpp", "transformers"])
 async def test_a_service_that_ignores_the_id_is_sent_the_history(alias: str, colour: str) -> None:
     """They take `previous_response_id` over their own Responses API and answer as if nothing had been said."""

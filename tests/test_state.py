@@ -193,8 +193,8 @@ def test_a_response_with_store_false_is_unknown_afterwards(sessions: Sessions) -
     with pytest.raises(StateError):
         sessions.expand({"input": "x", "previous_response_id": gone})
     assert refusal(sessions.serve("GET", f"/responses/{gone}", {}, None))[0] == 404
-    assert not sessions.knows(gone)
-    assert sessions.knows(kept)
+    assert not sessions.knows({"previous_response_id": gone})
+    assert sessions.knows({"previous_response_id": kept})
 
 
 def test_an_unknown_response_is_refused_in_openais_words(sessions: Sessions) -> None:
@@ -288,8 +288,8 @@ def test_a_conversation_gathers_its_turns(sessions: Sessions, as_object: bool) -
     body = sessions.expand({"input": "three", "conversation": named})
     assert texts(body) == ["rhyme", "one", "uno", "two", "due", "three"]
     assert body.keys() == {"input"}
-    assert not sessions.knows(second)
-    assert sessions.knows_conversation(made["id"])
+    assert not sessions.knows({"previous_response_id": second})
+    assert sessions.knows({"conversation": named})
     valid(ConversationItemList, get(sessions, f"/conversations/{made['id']}/items"))
 
 

@@ -158,12 +158,7 @@ class Route:
         """Whether the history that a request names is to be replayed from here."""
         if self.keeps_state(spoken):
             return False
-        if self.is_spare:
-            return True
-        if spoken == "chat" or self.target.endpoint.stateful is False:
-            return True
-        named = body.get("previous_response_id")
-        return isinstance(named, str) and self.sessions.knows(named)
+        return self.is_spare or spoken == "chat" or self.target.endpoint.stateful is False or self.sessions.knows(body)
 
     def _serve(self, method: str, path: str, options: Any) -> Call:
         spoken, _ = self.spoken("responses")
