@@ -23,7 +23,6 @@ __all__ = ["dump_format", "dump_request", "dump_tool", "dump_tool_choice", "load
 JSON = Mapping[str, Any]
 API = "the Responses API"
 _LOGPROBS = "message.output_text.logprobs"
-_MODEL_ITEMS = ("function_call", "custom_tool_call", "reasoning")
 _SAME_NAME = (
     "model",
     "instructions",
