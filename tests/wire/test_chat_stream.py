@@ -517,13 +517,6 @@ def test_the_old_functions_are_answered_in_the_old_form() -> None:
     assert chunks[-1]["choices"][0]["finish_reason"] == "function_call"
 
 
-def test_a_failure_in_mid_stream_is_one_that_the_decoder_and_the_sdk_know() -> None:
-    (payload,) = chat.Encoder().fail("too busy", code="overloaded")
-    with pytest.raises(ServerFault, match="too busy"):
-        decode(payload)
-    assert payload["error"].keys() == {"message", "type", "param", "code"}
-
-
 def test_frames_are_data_lines_and_the_tail_is_done() -> None:
     (event,) = sse.Reader().feed(chat.frame({"id": "x"}))
     assert event == sse.Event("", '{"id":"x"}')

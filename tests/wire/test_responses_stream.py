@@ -292,14 +292,15 @@ def test_an_error_in_mid_stream_is_one_that_the_decoder_and_the_sdk_know() -> No
     encoder = responses.Encoder()
     events = [*encoder.feed(Delta(head=Reply(id="resp_1", model="m", created=1))), *encoder.feed(Delta("Par"))]
     events += encoder.feed(Delta(tool_call=ToolCall("call_1", "f", '{"a'), index=1))
-    events += encoder.fail("too busy", code="overloaded")
+    reply = Reply((Choice(Message.assistant("Par"), "error"),), "resp_1")
+    events += encoder.end(reply)
     for event in events:
         EVENTS[event["type"]].model_validate(event)
     assert [event["type"] for event in events][-2:] == ["error", "response.failed"]
     failed = events[-1]["response"]
     assert failed["status"] == "failed"
     assert [item["type"] for item in failed["output"]] == ["message"], "a half tool call is not shown"
-    with pytest.raises(ServerFault, match="too busy") as caught:
+    with pytest.raises(ServerFault, match="stopped with an error") as caught:
         decode(*events)
     assert caught.value.reply is not None
     assert caught.value.reply.text == "Par"

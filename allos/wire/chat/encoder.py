@@ -163,7 +163,3 @@ class Encoder:
             usage = dump_usage(reply.usage)
             chunks.append({**self._head, "choices": [], **({"usage": usage} if usage else {})})
         return chunks
-
-    def fail(self, message: str, *, code: str | None = None, reply: Reply | None = None) -> list[dict[str, Any]]:
-        """The error as Chat services say it in mid-stream: an object without choices, which the SDK raises."""
-        return [{"error": rest({"message": message, "type": "server_error"}, ()) | {"param": None, "code": code}}]

@@ -16,7 +16,6 @@ from allos.wire.responses.reply import dump_response, outcome
 __all__ = ["TAIL", "Encoder", "frame"]
 
 TAIL = b""
-_CODES = ("server_error", "rate_limit_exceeded", "invalid_prompt")  # of a failed Response, that fit any failure
 
 
 def frame(payload: Mapping[str, Any]) -> bytes:
@@ -62,7 +61,7 @@ class Encoder:
         chosen = [choice for choice in reply.choices if choice.index == self._choice]
         reply = replace(reply, choices=tuple(chosen) or reply.choices)
         if reply.finish_reason == "error":
-            return self.fail("the model stopped with an error", reply=reply)
+            return self._failed(reply)
         events = [*self._start(reply), *self._settle(reply)]
         status, details = outcome(reply)
         for item in self._items:
@@ -72,23 +71,17 @@ class Encoder:
         response = dump_response(self._named(reply), self._request, status=status, details=details, output=self._output)
         return [*events, self._emit(kind, response=response)]
 
-    def fail(self, message: str, *, code: str | None = None, reply: Reply | None = None) -> list[Payload]:
+    def _failed(self, reply: Reply) -> list[Payload]:
         """The events that report an error in mid-stream; a tool call that had not ended is not shown.
 
         The words stand twice in the first event: the SDK raises only for an `error` object.
-        That event has the code as it is; the Response after it may only have one of the reference's.
         """
         events = list(self._start(reply))
-        error = {"code": code or "server_error", "message": message}
+        error = {"code": "server_error", "message": "the model stopped with an error"}
         events.append(self._emit("error", **error, param=None, error={"type": "server_error", **error, "param": None}))
         shown = [item.data("incomplete") for item in self._items[len(self._output) :] if not isinstance(item, Call)]
-        response = dump_response(
-            self._named(reply or self._head),
-            self._request,
-            status="failed",
-            error={**error, "code": code if code in _CODES else "server_error"},
-            output=[*self._output, *shown],
-        )
+        output = [*self._output, *shown]
+        response = dump_response(self._named(reply), self._request, status="failed", error=error, output=output)
         return [*events, self._emit("response.failed", response=response)]
 
     def _emit(self, kind: str, **fields: Any) -> Payload:
