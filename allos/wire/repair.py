@@ -15,6 +15,7 @@ from typing import Any
 
 from allos.messages import Delta, Reply, Request, Wire
 from allos.wire import chat, responses, sse
+from allos.wire.answer import CODECS
 from allos.wire.chat.reasoning import FIELDS, LIST_FIELDS
 from allos.wire.chat.replies import dump_finish, dump_usage, load_usage
 from allos.wire.collect import deltas
@@ -46,7 +47,7 @@ def dated(reply: Reply) -> Reply:
 
 def as_stream(wire: Wire, reply: Reply, request: Request | None = None) -> bytes:
     """A whole reply as the bytes of the stream that `request` asked for, for servers that answer with plain JSON."""
-    codec: Any = chat if wire == "chat" else responses
+    codec = CODECS[wire]
     encoder = codec.Encoder(request=request)
     payloads = [payload for delta in deltas(dated(reply)) for payload in encoder.feed(delta)]
     payloads += encoder.end(reply)
@@ -189,7 +190,7 @@ class Watch:
 
     def __init__(self, wire: Wire, *, think_tags: bool = False, mends: bool = True) -> None:
         self._wire = wire
-        self._codec: Any = chat if wire == "chat" else responses
+        self._codec = CODECS[wire]
         self._decoder: Any = self._codec.Decoder(think_tags=think_tags)
         self._encoder: Any = self._codec.Encoder()
         self._unsaid: list[Delta] = []  # what the encoder has not been fed, as no event had to be changed yet

@@ -101,14 +101,14 @@ class Decoder:
         except (ValueError, RecursionError):
             data = event.data.strip()
             if event.name == "error":
-                raise fault(data, reply=self._kept()) from None
+                raise fault(data, reply=self.so_far()) from None
             if data == "[DONE]":
                 self.done = True
             elif data:
                 raise BadData(f"an event that is no JSON: {data[:80]!r}", body=data) from None
             return None
         if event.name == "error":
-            raise fault(chunk, reply=self._kept())
+            raise fault(chunk, reply=self.so_far())
         self._events += 1
         if isinstance(chunk, dict):
             return chunk
@@ -120,7 +120,7 @@ class Decoder:
         flat = not chunk.get("choices") and not chunk.get("usage") and ("message" in chunk or "detail" in chunk)
         if chunk.get("error") or (flat and dig(chunk).message):
             self._take_usage(chunk, [])
-            raise fault(chunk, reply=self._kept())
+            raise fault(chunk, reply=self.so_far())
         for key, value in chunk.items():
             if key not in _CHUNK and value is not None:
                 self._extra[key] = value
@@ -155,20 +155,16 @@ class Decoder:
             state.take(delta, logprobs, deltas)
         if not data.keys() <= _CHOICE:
             if data.get("error"):
-                raise fault(data, body=chunk, reply=self._kept())
+                raise fault(data, body=chunk, reply=self.so_far())
             state.extra.update(rest(data, _CHOICE))
         if word := data.get("finish_reason"):
             finish, original = load_finish(word, called=bool(state.calls))
             if finish == "error":
-                raise fault(data, body=chunk, reply=self._kept())
+                raise fault(data, body=chunk, reply=self.so_far())
             state.finish_with(finish, original, deltas)
 
     def _finished(self) -> bool:
         return bool(self._choices) and all(state.finish is not None for state in self._choices.values())
-
-    def _kept(self) -> Reply:
-        """What had come before a fault."""
-        return self.so_far()
 
     def so_far(self) -> Reply:
         """What has come until now, without tool calls that may still be growing."""
