@@ -92,15 +92,12 @@ class Route:
         """How a call travels."""
         method, path = options.method.lower(), str(options.url).partition("?")[0].rstrip("/")
         if method == "post" and path in _ASKED and isinstance(options.json_data, Mapping):
-            body = {**options.json_data, **(options.extra_json or {})}
-            return self._exchange(_ASKED[path], body, options)
+            asked, body = _ASKED[path], {**options.json_data, **(options.extra_json or {})}
+            spoken, may_switch = self.spoken(asked)
+            return self.travel(asked, spoken, body, options, may_switch=may_switch)
         if path.startswith(("/responses", "/conversations")):
             return self._serve(method, path, options)
         return Call(self, options=options)
-
-    def _exchange(self, asked: Wire, body: dict[str, Any], options: Any) -> Call:
-        spoken, may_switch = self.spoken(asked)
-        return self.travel(asked, spoken, body, options, may_switch=may_switch)
 
     def travel(
         self,
