@@ -15,7 +15,7 @@ import tenacity
 from allos.caller import Call, Reading, says_something
 from allos.messages import Delta, Note, Reply, ToolCall
 from allos.talk import Talk
-from allos.transport import transport_errors
+from allos.transport import adrain, drain, transport_errors
 
 if TYPE_CHECKING:
     from allos.client import AsyncClient, Client
@@ -160,6 +160,7 @@ class _SyncSteps(_Steps):
             yield from map(self._talk.shown, first)
             while not reading.ended:
                 yield from map(self._talk.shown, _next_deltas(reading, chunks))
+            drain(chunks, reading.response)
         finally:
             close()
 
@@ -228,8 +229,9 @@ class _AsyncSteps(_Steps):
                 for delta in deltas:
                     yield self._talk.shown(delta)
                 if reading.ended:
-                    return
+                    break
                 deltas = await _anext_deltas(reading, chunks)
+            await adrain(chunks, reading.response)
         finally:
             await manager.__aexit__(None, None, None)
 

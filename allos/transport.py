@@ -6,14 +6,28 @@ It is taken from the SDK, never imported by name, so that both versions work.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import openai
 
-__all__ = ["HTTP", "http_clients", "library_errors", "library_of", "timeout_errors", "transport_errors"]
+__all__ = [
+    "HTTP",
+    "adrain",
+    "drain",
+    "http_clients",
+    "library_errors",
+    "library_of",
+    "timeout_errors",
+    "transport_errors",
+]
 
 HTTP: Any = sys.modules[openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]]
+
+
+_MOMENT = 0.1  # seconds
 
 
 def _modules() -> Iterator[Any]:
@@ -47,3 +61,40 @@ def transport_errors() -> tuple[type[Exception], ...]:
 def timeout_errors() -> tuple[type[Exception], ...]:
     """The part of those that means: no answer in time."""
     return tuple(module.TimeoutException for module in _modules())
+
+
+def drain(chunks: Iterator[bytes], response: Any) -> None:
+    """Read what follows the end of a streamed answer: a connection whose body was read to its end is used again.
+
+    A service that leaves the connection open is not waited for: after a moment it is left to be closed.
+    """
+    with _in_a_moment(response) as end:
+        while time.monotonic() < end and next(chunks, None) is not None:
+            pass
+
+
+async def adrain(chunks: AsyncIterator[bytes], response: Any) -> None:
+    """`drain` for an asynchronous response."""
+    with _in_a_moment(response) as end:
+        while time.monotonic() < end and await anext(chunks, None) is not None:
+            pass
+
+
+@contextmanager
+def _in_a_moment(response: Any) -> Iterator[float]:
+    """Give up each wait for bytes after a moment; gives the time by which to stop, a past one where that can't be.
+
+    HTTP/2 needs no body to be read. The library has taken its timeouts from the request by now, so that they can't be
+    changed there. https://www.encode.io/httpcore/extensions/#network_stream
+    """
+    connection = response.extensions.get("network_stream")
+    if connection is None or response.http_version != "HTTP/1.1":
+        yield 0.0
+        return
+    read = connection.read
+    connection.read = lambda most, timeout=None: read(most, _MOMENT)
+    try:
+        with suppress(*transport_errors()):
+            yield time.monotonic() + _MOMENT
+    finally:
+        del connection.read  # the one of its class is there again

@@ -11,7 +11,7 @@ from allos.deadline import Patience
 from allos.errors import WireError
 from allos.failures import from_break, from_wire, too_quiet
 from allos.receipts import answered
-from allos.transport import HTTP, transport_errors
+from allos.transport import HTTP, adrain, drain, transport_errors
 
 if TYPE_CHECKING:
     from allos.dropin.route import Call
@@ -36,7 +36,7 @@ class Flow:
         self._target = call.route.target
         self._flow = exchange.streamed(think_tags=call.route.target.endpoint.dialect.think_tags)
         self._patience = Patience(response.request.extensions.get("timeout", {}).get("read"))
-        self._is_read = False
+        self._readers = 0
         self._early: list[bytes] = []  # what was read before the program had the stream
 
     @property
@@ -62,8 +62,8 @@ class Flow:
 
     def _is_read_again(self) -> bool:
         """Whether this is a further reader: the SDK throws away what follows the end, to use the connection again."""
-        again, self._is_read = self._is_read, True
-        return again
+        self._readers += 1
+        return self._readers > 1
 
     def _feed(self, chunk: bytes) -> bytes:
         try:
@@ -113,8 +113,9 @@ class SyncFlow(Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base com
         yield from self._pieces
 
     def _run(self) -> Iterator[bytes]:
+        chunks = self._response.iter_bytes()
         try:
-            for chunk in self._response.iter_bytes():
+            for chunk in chunks:
                 yield self._feed(chunk)
                 if self._flow.done:
                     break
@@ -122,9 +123,14 @@ class SyncFlow(Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base com
             self._broken(error)
             raise
         yield self._end()
+        drain(chunks, self._response)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; where the answer has ended, free it for another call instead, if that can be."""
+        if self._flow.reply is not None and self._readers == 1:
+            with suppress(ValueError):  # another thread does so right now
+                for _ in self._pieces:
+                    pass
         self._close()
 
 
@@ -152,8 +158,9 @@ class AsyncFlow(Flow, HTTP.AsyncByteStream):  # type: ignore[misc]  # as above
             yield piece
 
     async def _run(self) -> AsyncGenerator[bytes, None]:
+        chunks = self._response.aiter_bytes()
         try:
-            async for chunk in self._response.aiter_bytes():
+            async for chunk in chunks:
                 yield self._feed(chunk)
                 if self._flow.done:
                     break
@@ -161,6 +168,7 @@ class AsyncFlow(Flow, HTTP.AsyncByteStream):  # type: ignore[misc]  # as above
             self._broken(error)
             raise
         yield self._end()
+        await adrain(chunks, self._response)
 
     async def aclose(self) -> None:
         """Close the connection."""
