@@ -111,6 +111,7 @@ class Caller:
             return self
         from allos import local
 
+        model = self.target.endpoint.plain(model)
         if not local.runs_elsewhere(model, self.target):
             return self
         with self._lock:

@@ -89,6 +89,15 @@ class Endpoint:
         """Whether this is the model that runs inside the process, with an address only while it does."""
         return self.base_url is None and not self.generic
 
+    def plain(self, model: str) -> str:
+        """A model's name without this endpoint's own before it, which says nothing to the embedded server.
+
+        Other services may well call their models by a name that begins so, and a file may lie in such a folder.
+        """
+        alias, _, rest = model.partition("/")
+        is_own = _fold(alias) in map(_fold, (self.alias, *self.other_names))
+        return rest if self.is_embedded and is_own and rest and not rest.lower().endswith(".gguf") else model
+
     def address(self, environ: Mapping[str, str] | None = None) -> tuple[str | None, str]:
         """The base URL and where it stands: in a variable of `environ`, or in the table."""
         environ = os.environ if environ is None else environ

@@ -83,7 +83,7 @@ class Target:
         """What the endpoint calls a model, and what to tell where that is another name."""
         if (renamed := self.endpoint.models.get(model)) is not None:
             return renamed, Note("changed", "model", f"{model} is named {renamed} at {self.endpoint.alias}")
-        if self.endpoint.is_embedded and self.model is not None and model != self.model:
+        if self.endpoint.is_embedded and self.model is not None and self.endpoint.plain(model) != self.model:
             return self.model, Note("changed", "model", f"{self.model} answers for {model}, which does not run here")
         return model, None
 
@@ -556,6 +556,7 @@ class _Resolution:
             if home is None or home.is_where(destination):
                 if home is not None and home.model_rank == layer.rank and home.model:
                     name = home.model
+                name = destination.endpoint.plain(name)
                 self._why.append(f"The model is {name!r}, from {layer.origins['model']}.")
                 return name, layer.rank >= _ENV_FILE
             self._why.append(f"The model {name!r} of {layer.origins['model']} belongs to {home.endpoint.alias!r}.")
@@ -563,7 +564,7 @@ class _Resolution:
             self._why.append(
                 f"The model is {self._settings.local_model!r}, from {self._settings.origin('local_model')}."
             )
-            return self._settings.local_model, True
+            return self._settings.local_model, False
         endpoint, base_url = destination.endpoint, destination.base_url
         if (default := endpoint.default_model) and (base_url is None or endpoint.serves(base_url)):
             self._why.append(f"The model is {default!r}, the default of {endpoint.alias!r}.")

@@ -121,6 +121,32 @@ async def test_a_call_to_the_drop_in_may_name_other_weights(
 
 
 @pytest.mark.live
+async def test_the_name_of_the_provider_may_stand_before_that_of_its_model_everywhere(
+    started: list[Any], colour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, own = "qwen2.5-coder-1.5b", f"local/{weights.DEFAULT}"
+    receipt = await said_by_drop_in(colour, "chat", f"local/{other}")
+    assert (started.pop(), receipt.model, receipt.notes) == (other, other, [])
+    assert (await said_by_client(colour, f"local/{other}"), started.pop()) == ((), other)
+    assert (await said_by_drop_in(colour, "chat", own)).notes == list(await said_by_client(colour, own)) == []
+    assert Client("local", f"local/{other}").target.model == other
+    monkeypatch.setenv("ALLOS_MODEL", f"local/{other}")
+    assert Client("local").target.model == other
+
+
+@pytest.mark.live
+async def test_what_all_prompts_go_to_by_a_setting_is_not_what_a_call_that_names_weights_goes_to(
+    started: list[Any], colour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALLOS_LOCAL_MODEL", weights.DEFAULT)
+    for said in (said_by_drop_in(colour, "chat", "qwen2.5-coder-1.5b"), said_by_client(colour, "qwen2.5-coder-1.5b")):
+        assert "answers for" not in str(await said)
+        assert started[-1] == "qwen2.5-coder-1.5b"
+    receipt = await said_by_drop_in(colour, "chat", "gpt-4o")
+    assert [note.reason for note in receipt.notes] == [f"{weights.DEFAULT} answers for gpt-4o, which does not run here"]
+
+
+@pytest.mark.live
 async def test_a_call_to_a_client_may_name_other_weights(started: list[Any], colour: str) -> None:
     assert await said_by_client(colour, "qwen2.5-coder-1.5b") == ()
     assert started == ["qwen2.5-coder-1.5b"]

@@ -182,6 +182,7 @@ class Shared:
         if target.endpoint.is_embedded:
             from allos import local
 
+            model = target.endpoint.plain(model)
             is_other = not target.model_is_forced and local.runs_elsewhere(model, target)
             return (self._sibling(target.endpoint.alias, model), model) if is_other else None
         if self._provider_is_fixed:
