@@ -38,6 +38,7 @@ class Call:
     """One request of a program on its way through the two hooks; without an exchange it passes through untouched."""
 
     route: Route
+    client: Any = None  # which sends it: not the program's own where the model named another place
     exchange: Exchange | None = None
     options: Any = None
     served: tuple[int, Any] | None = None

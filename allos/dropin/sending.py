@@ -43,6 +43,9 @@ class Sending(Shared):
         call = request.extensions.get(MARK)
         if call is None:  # made by other hands than ours
             return await self._transmit(request, **options)
+        if call.client is not self:
+            answered: Any = await call.client._answer(request, **options)
+            return answered
         try:
             if call.may_move:
                 response = await self._send_somewhere(Way(self, request), **options)

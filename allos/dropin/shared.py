@@ -79,6 +79,7 @@ class Shared:
         """The request of a call that is decided already."""
         request = super()._build_request(call.options, retries_taken=tries)  # type: ignore[misc]  # as above
         request.extensions[MARK] = call
+        call.client = self
         return request
 
     def _prepare(

@@ -1,0 +1,87 @@
+"""Calls and copies that leave the place of a drop-in client: the whole call goes there, and what is the program's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import answers
+import openai
+import pytest
+from all_doors import Sockets
+from doors import http
+from programs import done
+
+import allos
+from allos import endpoints
+from allos.dropin.route import _learned
+
+HERE, THERE = "http://here.test/v1", "http://there.test/v1"
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "any", "schema": {"type": "object", "required": ["city"]}}}
+
+
+@pytest.fixture(autouse=True)
+def two_places(monkeypatch: pytest.MonkeyPatch, sockets: Sockets) -> None:
+    """`here` has a key and `there` needs none; the table doesn't say which APIs they have."""
+    monkeypatch.setattr(endpoints, "_registered", {})
+    monkeypatch.setattr("allos.dropin.route._learned", dict(_learned))
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-of-openai")
+    monkeypatch.setenv("HERE_KEY", "secret-of-here")
+    allos.register("here", base_url=HERE, key_variables=["HERE_KEY"])
+    allos.register("there", base_url=THERE, key_variables=[])
+    sockets.answer = lambda request: answers.answer(request, "Par", "is.")
+
+
+@pytest.fixture
+def kind(colour: str) -> Any:
+    return allos.OpenAI if colour == "sync" else allos.AsyncOpenAI
+
+
+async def asked(client: Any, **more: Any) -> Any:
+    said = [{"role": "user", "content": "Where?"}]
+    return await done(client.chat.completions.create(**{"model": "m", "messages": said, **more}))
+
+
+def requests(sockets: Sockets) -> list[tuple[str, str, str | None]]:
+    """Host, last word of the path and key of each request."""
+    return [
+        (request.url.host, request.url.path.rpartition("/")[2], request.headers.get("authorization"))
+        for request in sockets.requests
+    ]
+
+
+async def test_a_call_whose_model_names_a_place_stays_there_where_that_lacks_an_api(
+    kind: Any, sockets: Sockets, recwarn: pytest.WarningsRecorder
+) -> None:
+    usual = sockets.answer
+    missing = http.Response(404, text="404 page not found")
+    sockets.answer = lambda request: missing if request.url.path.endswith("/responses") else usual(request)
+    response = await done(kind(max_retries=0).responses.create(model="here/m", input="Where?"))
+    assert response.output_text == "Paris."
+    key = "Bearer secret-of-here"
+    assert requests(sockets) == [("here.test", "responses", key), ("here.test", "completions", key)]
+
+
+async def test_a_call_whose_model_names_a_place_stays_there_with_all_its_ways_to_an_object(
+    kind: Any, sockets: Sockets
+) -> None:
+    def refuse(request: Any) -> Any:
+        if "response_format" in answers.body(request):
+            return http.Response(400, json={"error": {"message": "response_format is not supported"}})
+        return answers.answer(request, '{"city": "Paris"}')
+
+    sockets.answer = refuse
+    made = await asked(kind(max_retries=0), model="here/m", response_format=SCHEMA)
+    assert json.loads(made.choices[0].message.content) == {"city": "Paris"}
+    assert {(host, key) for host, _, key in requests(sockets)} == {("here.test", "Bearer secret-of-here")}
+    assert len(sockets.requests) > 1
+
+
+async def test_an_error_names_the_place_that_the_model_chose(kind: Any, sockets: Sockets) -> None:
+    def unreachable(request: Any) -> Any:
+        raise http.ConnectError("refused", request=request)
+
+    sockets.answer = unreachable
+    with pytest.raises(openai.APIConnectionError, match="here can't be reached") as caught:
+        await asked(kind(max_retries=0, fallback=["there/m"]), model="here/m")
+    assert "OpenAI" not in str(caught.value)
