@@ -85,3 +85,21 @@ async def test_an_error_names_the_place_that_the_model_chose(kind: Any, sockets:
     with pytest.raises(openai.APIConnectionError, match="here can't be reached") as caught:
         await asked(kind(max_retries=0, fallback=["there/m"]), model="here/m")
     assert "OpenAI" not in str(caught.value)
+
+
+LEAVING = {
+    "a model that names a place": lambda client: (client, "there/m"),
+    "another provider": lambda client: (client.with_options(provider="there"), "m"),
+    "another address": lambda client: (client.with_options(base_url=THERE), "m"),
+    "another path": lambda client: (client.with_options(base_url="https://api.openai.com/other", api_key="k"), "m"),
+}
+
+
+@pytest.mark.parametrize("how", ["another provider", "another address"])
+async def test_the_query_of_every_request_stays_behind_as_its_headers_do(how: str, kind: Any, sockets: Sockets) -> None:
+    client, model = LEAVING[how](kind("here", default_query={"key": "secret"}, default_headers={"X-Key": "secret"}))
+    await asked(client, model=model)
+    assert sockets.hosts == ["there.test"]
+    assert "secret" not in str(sockets.last.url) + str(sockets.last.headers.raw)
+    await asked(client.with_options(default_query={"page": "2"}))
+    assert sockets.last.url.query == b"page=2"

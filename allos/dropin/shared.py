@@ -206,9 +206,7 @@ class Shared:
         if place not in self._spares:
             route = self._route
             there = replace(route, target=route.target.fallback[place - 1], provider_is_fixed=True, is_spare=True)
-            self._spares[place] = self.copy(
-                provider=there.target.endpoint.alias, set_default_query={}, _extra_kwargs={"_spare": there}
-            )
+            self._spares[place] = self.copy(provider=there.target.endpoint.alias, _extra_kwargs={"_spare": there})
         return self._spares[place]
 
     def _copied(self, changed: dict[str, Any]) -> dict[str, Any]:
@@ -219,8 +217,8 @@ class Shared:
         url = None if base_url is None else HTTP.URL(clean_base_url(base_url, "the argument base_url"))
         if not is_alias and (url is None or self._is_home(url)):
             return {**kept, "_route": self._route}
-        changed.setdefault("set_default_headers", changed.get("default_headers") or {})
-        changed.pop("default_headers", None)
+        for name in ("default_headers", "default_query"):
+            changed.setdefault(f"set_{name}", changed.pop(name, None) or {})
         elsewhere = {"_elsewhere": {name: changed[name] for name in _PLACE if changed.get(name) and name != "provider"}}
         if not is_alias:
             return {**kept, **elsewhere}
