@@ -103,3 +103,25 @@ async def test_the_query_of_every_request_stays_behind_as_its_headers_do(how: st
     assert "secret" not in str(sockets.last.url) + str(sockets.last.headers.raw)
     await asked(client.with_options(default_query={"page": "2"}))
     assert sockets.last.url.query == b"page=2"
+
+
+async def test_a_copy_of_a_client_without_a_key_may_be_given_one(kind: Any, sockets: Sockets) -> None:
+    client = kind("there", model="one")
+    await asked(client.with_options(api_key="given"))
+    await asked(client.with_options(api_key="given").with_options(timeout=5))
+    await asked(client.with_options(base_url="http://there.test/v2"))
+    await asked(client.with_options(base_url="http://there.test/v2", api_key="given"))
+    assert [key for _, _, key in requests(sockets)] == ["Bearer given", "Bearer given", None, "Bearer given"]
+    assert [request.url.path.split("/")[1] for request in sockets.requests] == ["v1", "v1", "v2", "v2"]
+
+
+@pytest.mark.parametrize("name", ["OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS", "OPENAI_ADMIN_KEY"])
+async def test_what_belongs_to_openai_stays_away_from_a_copy_with_a_key_too(
+    name: str, kind: Any, sockets: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ambient = "Authorization: Bearer ambient\nX-Own: ambient" if name.endswith("HEADERS") else "ambient"
+    monkeypatch.setenv(name, ambient)
+    for copy in ({"api_key": "given"}, {"base_url": "http://there.test/v2"}, {"provider": "there"}):
+        await asked(kind("there").with_options(**copy))
+        assert sockets.last.headers.get("authorization") == ("Bearer given" if "api_key" in copy else None)
+        assert "ambient" not in str(sockets.last.headers.raw)

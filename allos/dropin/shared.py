@@ -107,8 +107,11 @@ class Shared:
         self._spares = {}
         self._fallback = fallback
         self._sends_no_key = False
-        if route is not None and name is None and base_url == route.target.base_url:
-            same = api_key in (None, NO_KEY) and route.target.api_key is None
+        is_here = route is not None and name is None and base_url == route.target.base_url
+        same = route is not None and route.target.api_key is None and api_key in (None, NO_KEY)
+        if route is not None and route.target.api_key is None and not (is_here and same):
+            official = _as_if_new(official)
+        if route is not None and is_here:
             target = route.target if same else route.target.with_key(api_key)
             self._sends_no_key = same and not target.is_openai
             self._route = replace(route, target=target, on_unsupported=on_unsupported or route.on_unsupported)
@@ -286,4 +289,13 @@ def _placed_anew(official: Mapping[str, Any], place: Mapping[str, Any] | None) -
     """The arguments of a copy; for another place only those of `place` say where it asks and as whom."""
     if place is None:
         return dict(official)
+def _as_if_new(official: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a copy of a client without a key, but for the way in which it sends none."""
+    headers, key = official.get("default_headers") or {}, official.get("api_key")
+    said = {name: value for name, value in headers.items() if name.lower() != "authorization" or isinstance(value, str)}
+    if "Authorization" in held_back() and isinstance(key, str) and key != NO_KEY:
+        said.setdefault("Authorization", f"Bearer {key}")  # said here, it keeps the SDK from taking the other
+    return {**official, "default_headers": said, "api_key": None if key == NO_KEY else key}
+
+
     return {**{name: value for name, value in official.items() if name not in _PLACE}, **place}
