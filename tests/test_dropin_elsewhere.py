@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import answers
@@ -93,6 +94,23 @@ LEAVING = {
     "another address": lambda client: (client.with_options(base_url=THERE), "m"),
     "another path": lambda client: (client.with_options(base_url="https://api.openai.com/other", api_key="k"), "m"),
 }
+
+
+@pytest.mark.parametrize("how", LEAVING)
+async def test_the_state_file_of_the_program_goes_along(how: str, kind: Any, sockets: Sockets, tmp_path: Path) -> None:
+    client, model = LEAVING[how](kind(state=tmp_path / "state.db"))
+    assert client._route.sessions is not kind()._route.sessions
+    if how != "another path":
+        first = await done(client.responses.create(model=model, input="Where?"))
+        later = kind("there", state=tmp_path / "state.db")
+        assert (await done(later.responses.retrieve(first.id))).output_text == "Paris."
+    assert kind(state=tmp_path / "state.db")._route.sessions._store is client._route.sessions._store
+
+
+@pytest.mark.parametrize("how", [name for name in LEAVING if name != "a model that names a place"])
+async def test_the_places_to_ask_next_go_along(how: str, kind: Any) -> None:
+    client, _ = LEAVING[how](kind(fallback=["here/m"]).with_options(timeout=5))
+    assert [place.endpoint.alias for place in client._route.target.fallback] == ["here"]
 
 
 @pytest.mark.parametrize("how", ["another provider", "another address"])

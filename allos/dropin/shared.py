@@ -33,6 +33,7 @@ class Shared:
     _siblings: dict[str, Any]
     _spares: dict[int, Any]
     _fallback: Sequence[str] | None
+    _state: str | os.PathLike[str] | None
     _sends_no_key: bool
     _home: tuple[str, str, int]
     admin_api_key: str | None
@@ -78,8 +79,8 @@ class Shared:
     def _built(self, call: Call, tries: int = 0) -> Any:
         """The request of a call that is decided already."""
         request = super()._build_request(call.options, retries_taken=tries)  # type: ignore[misc]  # as above
-        request.extensions[MARK] = call
         call.client = self
+        request.extensions[MARK] = call
         return request
 
     def _prepare(
@@ -106,6 +107,7 @@ class Shared:
         self._siblings = {}
         self._spares = {}
         self._fallback = fallback
+        self._state = state
         self._sends_no_key = False
         is_here = route is not None and name is None and base_url == route.target.base_url
         same = route is not None and route.target.api_key is None and api_key in (None, NO_KEY)
@@ -215,8 +217,10 @@ class Shared:
     def _copied(self, changed: dict[str, Any]) -> dict[str, Any]:
         """The constructor arguments of ours that a copy needs, taken out of those of the call."""
         provider, base_url = changed.get("provider"), _text(changed.get("base_url"))
-        kept: dict[str, Any] = {"on_unsupported": self._route.on_unsupported}
         is_alias = isinstance(provider, str)
+        kept: dict[str, Any] = {"on_unsupported": self._route.on_unsupported, "state": self._state}
+        if is_alias or provider is None:
+            kept["fallback"] = self._fallback
         url = None if base_url is None else HTTP.URL(clean_base_url(base_url, "the argument base_url"))
         if not is_alias and (url is None or self._is_home(url)):
             return {**kept, "_route": self._route}
@@ -226,7 +230,7 @@ class Shared:
         if not is_alias:
             return {**kept, **elsewhere}
         del changed["provider"]
-        return {**kept, **elsewhere, "provider": provider, "fallback": self._fallback}
+        return {**kept, **elsewhere, "provider": provider}
 
 
 def _has_authorization(options: Any) -> bool:
@@ -285,10 +289,6 @@ def _started(target: Target) -> Target:
 _PLACE = ("base_url", "api_key", "admin_api_key", "organization", "project", "workload_identity", "provider")
 
 
-def _placed_anew(official: Mapping[str, Any], place: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The arguments of a copy; for another place only those of `place` say where it asks and as whom."""
-    if place is None:
-        return dict(official)
 def _as_if_new(official: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a copy of a client without a key, but for the way in which it sends none."""
     headers, key = official.get("default_headers") or {}, official.get("api_key")
@@ -298,4 +298,8 @@ def _as_if_new(official: Mapping[str, Any]) -> dict[str, Any]:
     return {**official, "default_headers": said, "api_key": None if key == NO_KEY else key}
 
 
+def _placed_anew(official: Mapping[str, Any], place: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The arguments of a copy; for another place only those of `place` say where it asks and as whom."""
+    if place is None:
+        return dict(official)
     return {**{name: value for name, value in official.items() if name not in _PLACE}, **place}
