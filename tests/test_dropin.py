@@ -112,6 +112,13 @@ def test_a_timeout_of_the_settings_leaves_the_one_for_a_connection_and_the_progr
     assert allos.OpenAI("groq", api_key="gsk-k", timeout=7).timeout == 7
 
 
+def test_the_retries_of_the_settings_hold_unless_the_program_says_another_number(monkeypatch):
+    monkeypatch.setenv("ALLOS_MAX_RETRIES", "0")
+    client = allos.OpenAI("groq", api_key="gsk-k")
+    assert client.max_retries == client.with_options(timeout=5).max_retries == 0
+    assert allos.OpenAI("groq", api_key="gsk-k", max_retries=1).with_options(timeout=5).max_retries == 1
+
+
 @pytest.mark.parametrize("name", ["OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS", "OPENAI_ADMIN_KEY"])
 def test_what_belongs_to_openai_stays_away_from_other_hosts(server, monkeypatch, name):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")

@@ -135,7 +135,7 @@ class Shared:
         if not is_ours and (target.is_openai or _places_itself(official)):
             return official
         made = sdk_arguments(target, official)
-        made.pop("max_retries")
+        made["max_retries"] = official.get("max_retries", target.max_retries)
         self._sends_no_key = isinstance(made["default_headers"].get("Authorization"), openai.Omit)
         return {**official, **made}
 
