@@ -28,7 +28,7 @@ from allos.endpoints import Endpoint, Table, clean_base_url, clean_key, config_f
 from allos.errors import ConfigurationError, KeyMissing, argument, argument_origin, near_miss
 from allos.messages import Note, OutputFormat, Wire
 
-__all__ = ["Settings", "Target", "load", "official", "resolve", "split_model"]
+__all__ = ["Settings", "Target", "environment", "load", "official", "resolve", "split_model"]
 
 _OFFICIAL, _GENERIC, _EMBEDDED = "openai", "chat_completions", "local"  # what nothing, an address, no key lead to
 _SAMPLING = ("temperature", "top_p", "max_tokens", "seed", "stop", "reasoning_effort")
@@ -241,6 +241,12 @@ def load(
     return _settings(layers, {**named, **real}, endpoints.table(real, project=rows, source=source))
 
 
+def environment() -> dict[str, str]:
+    """The variables of this process, with the `.env` file that they name below them; empty ones count as unset."""
+    real = {name: value for name, value in os.environ.items() if value.strip()}
+    return {**_read_env_file(real.get("ALLOS_ENV_FILE")), **real}
+
+
 def resolve(
     provider: str | None = None,
     model: str | None = None,
@@ -275,8 +281,9 @@ def official(
     values = {**place, **{name: value for name, value in given.items() if value}}
     origins = {name: argument_origin(name) for name in values} | {"provider": "the official client"}
     layer = _Layer(_FLAGS, values, origins)
-    set_ = {name: real[name] for name in ("ALLOS_FALLBACK",) if name in real}
-    layers = (layer, _environment(_ENVIRON, set_, ""))
+    named = _read_env_file(real.get("ALLOS_ENV_FILE"))  # in which the official client does not look for its own
+    real = {name: value for name, value in named.items() if not name.startswith("OPENAI_")} | real
+    layers = (layer, _environment(_ENVIRON, {name: real[name] for name in ("ALLOS_FALLBACK",) if name in real}, ""))
     return _settings(layers, real, endpoints.table(real)).resolve(needs_key=False)
 
 

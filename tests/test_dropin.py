@@ -106,6 +106,33 @@ def test_the_environment_switches_the_alias(server, monkeypatch):
     assert server.body["model"] == "openai/gpt-oss-20b"
 
 
+def test_a_named_env_file_switches_too(server, monkeypatch, tmp_path):
+    file = tmp_path / "service.env"
+    file.write_text("ALLOS_PROVIDER=groq\nGROQ_API_KEY=gsk-groq\nALLOS_STATE=state.db\nALLOS_ON_UNSUPPORTED=error\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALLOS_ENV_FILE", str(file))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai-canary")
+    client = server.client()
+    ask(client, "together/m")
+    assert server.last.url.host == "api.groq.com"
+    assert server.last.headers["authorization"] == "Bearer gsk-groq"
+    assert server.body["model"] == "together/m", "the file fixes the place, as the environment does"
+    assert (tmp_path / "state.db").exists()
+    with pytest.raises(openai.BadRequestError, match="truncation"):
+        client.responses.create(model="m", input="?", truncation="auto")
+
+
+def test_a_named_env_file_without_a_place_leaves_the_official_client_where_it_is(server, monkeypatch, tmp_path):
+    file = tmp_path / "service.env"
+    file.write_text("ALLOS_FALLBACK=groq/m\nGROQ_API_KEY=gsk-groq\nOPENAI_BASE_URL=http://of-the-file.test/v1\n")
+    monkeypatch.setenv("ALLOS_ENV_FILE", str(file))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai-canary")
+    client = server.client()
+    ask(client)
+    assert server.last.url.host == "api.openai.com"
+    assert [place.endpoint.alias for place in client._route.target.fallback] == ["groq"]
+
+
 def test_a_timeout_of_the_settings_leaves_the_one_for_a_connection_and_the_programs_own(monkeypatch):
     monkeypatch.setenv("ALLOS_TIMEOUT", "60")
     assert allos.OpenAI("groq", api_key="gsk-k").timeout == openai.Timeout(60, connect=5)

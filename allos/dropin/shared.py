@@ -97,7 +97,7 @@ class Shared:
         spare: Route | None,
     ) -> dict[str, Any]:
         """Decide where calls go; returns the arguments for the official constructor."""
-        on_unsupported = on_unsupported or os.environ.get("ALLOS_ON_UNSUPPORTED") or None
+        on_unsupported = on_unsupported or settings.environment().get("ALLOS_ON_UNSUPPORTED")
         if on_unsupported not in (None, "warn", "error", "ignore"):
             raise ConfigurationError(f"on_unsupported={on_unsupported!r} must be 'warn', 'error' or 'ignore'.")
         if provider is not None and not isinstance(provider, str):
@@ -129,7 +129,7 @@ class Shared:
         if spare is not None:
             self._route = replace(spare, target=target)
         else:
-            store = open_store(state or target.state or os.environ.get("ALLOS_STATE") or None)
+            store = open_store(state or target.state or settings.environment().get("ALLOS_STATE"))
             self._route = Route(target, policy, Sessions(store), self._provider_is_fixed)
         is_ours = name is not None or wire is not None or model is not None or _is_ours()
         if not is_ours and (target.is_openai or _places_itself(official)):
@@ -265,12 +265,13 @@ def _names_a_place(official: Mapping[str, Any]) -> bool:
     return (
         _places_itself(official)
         or official.get("base_url") is not None
-        or any(os.environ.get(variable) for variable in ("ALLOS_PROVIDER", "ALLOS_BASE_URL", "OPENAI_BASE_URL"))
+        or bool(os.environ.get("OPENAI_BASE_URL"))
+        or not settings.environment().keys().isdisjoint(("ALLOS_PROVIDER", "ALLOS_BASE_URL"))
     )
 
 
 def _is_ours() -> bool:
-    return any(os.environ.get(variable) for variable in _OURS)
+    return not settings.environment().keys().isdisjoint(_OURS)
 
 
 def _text(value: Any) -> str | None:
