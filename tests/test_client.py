@@ -281,6 +281,13 @@ def test_what_is_no_message_is_refused_before_anything_is_sent(mock_client, mess
         client.chat(messages)
 
 
+async def test_a_character_that_came_in_two_halves_is_one_in_the_reply(mock_door, wire):
+    door = mock_door(lambda request: answers.answer(request, "A\ud83d", "\ude00B"), wire=wire)
+    reply = await asked(door, "Hi", streamed=True)
+    assert reply.text == "A😀B"
+    assert (await asked(door, [reply.message, "Again"], streamed=True)).text, "the reply can be sent back"
+
+
 def test_one_call_needs_no_client(monkeypatch):
     from allos import client as module
 

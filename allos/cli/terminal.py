@@ -16,6 +16,8 @@ from typing import Any, TextIO
 
 import click
 
+from allos.wire.characters import whole_characters
+
 __all__ = [
     "Answer",
     "Failed",
@@ -91,7 +93,7 @@ class Answer:
     def _put(self, text: str) -> None:
         if not text:
             return
-        text = _whole_characters(text)
+        text = whole_characters(text)
         self._line_open, self.begun = not text.endswith("\n"), True  # first, as Ctrl-C may come while it is written
         _write(self._out, visible(text) if self._screen else text)
 
@@ -242,10 +244,3 @@ def _write(out: TextIO, text: str) -> None:
         raise ReaderGone from None
     except OSError as error:
         raise Failed(f"Standard output can't be written: {error.strerror or error}.", 1) from error
-
-
-def _whole_characters(text: str) -> str:
-    """Join the halves of characters that came as two surrogates."""
-    if not any("\ud800" <= char <= "\udbff" for char in text):
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from allos.messages import Choice, Delta, Message, Part, Reasoning, Refusal, Reply, Text, ToolCall, Usage
+from allos.wire.characters import whole_characters
 
 __all__ = ["Collector", "deltas", "whole_part"]
 
@@ -48,15 +49,15 @@ class _Growing:
         if self.whole is not None:
             return self.whole
         if self.call is not None:
-            return replace(self.call, arguments="".join(self.arguments))
+            return replace(self.call, arguments=whole_characters("".join(self.arguments)))
         logprobs = None if self.logprobs is None else tuple(self.logprobs)
         if self.reasoning or self.summary:
-            summary = ("".join(self.summary),) if self.summary else ()
-            return Reasoning("".join(self.reasoning), summary)
+            summary = (whole_characters("".join(self.summary)),) if self.summary else ()
+            return Reasoning(whole_characters("".join(self.reasoning)), summary)
         if self.refusal:
-            return Refusal("".join(self.refusal), logprobs)
+            return Refusal(whole_characters("".join(self.refusal)), logprobs)
         if self.text or self.annotations or logprobs is not None:
-            return Text("".join(self.text), tuple(self.annotations), logprobs)
+            return Text(whole_characters("".join(self.text)), tuple(self.annotations), logprobs)
         return None
 
 
