@@ -50,6 +50,7 @@ class Endpoint:
     `provider` may say for it. `chat` and `responses` say which APIs it has, `prefers` which of them is spoken, and
     `stateful` whether it keeps responses. `models` are names of models of your own and what they are called there.
     `models_as_of` is the month in which `default_model` was looked up, `origin` where the row stands.
+    `served_as` is the row that says of the embedded server, by its address alone, what it is.
     `host_variables` are those of the `base_url_variables` that hold only a host: its scheme, port and path are
     then taken from `base_url`.
     """
@@ -65,6 +66,7 @@ class Endpoint:
     other_names: tuple[str, ...] = ()
     needs_key: bool = False
     local: bool = False
+    served_as: str | None = None
     generic: bool = False
     openai_account: bool = False
     retired: str | None = None

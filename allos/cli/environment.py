@@ -29,7 +29,7 @@ def variables(target: Target) -> dict[str, str | None]:
         "OPENAI_BASE_URL": target.base_url,
         "OPENAI_API_BASE": target.base_url,  # its name before version 1 of the official clients; others read it still
         "OPENAI_API_KEY": key or _NO_KEY,
-        "ALLOS_PROVIDER": target.endpoint.alias,
+        "ALLOS_PROVIDER": target.endpoint.served_as or target.endpoint.alias,
         "ALLOS_BASE_URL": target.base_url if _is_elsewhere(target) else None,
         "ALLOS_API_KEY": key,
         "ALLOS_MODEL": target.model if target.model_is_forced else None,

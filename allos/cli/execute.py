@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -55,6 +56,7 @@ def execute(command: tuple[str, ...], verbose: bool, **flags: Any) -> int:
 
         server = local.start(target.model)
         target = target.reached(server.base_url, server.api_key, server.model)
+        target = replace(target, model_is_forced=True)  # it answers for each name, so the program is to be told which
     environ = dict(os.environ)
     for name, value in variables(target).items():
         if value is None:

@@ -190,6 +190,25 @@ def test_the_embedded_model_runs_as_long_as_the_program(start: Start, tmp_path: 
     assert "Paris" in answer
 
 
+@pytest.mark.live
+@posix
+def test_a_program_that_uses_allos_speaks_to_the_embedded_model_as_one_that_runs_it(
+    start: Start, tmp_path: Path
+) -> None:
+    bring(DEFAULT, tmp_path)
+    code = (
+        "import allos\n"
+        "its = allos.OpenAI().responses\n"
+        "asked = {'model': 'gpt-4o', 'input': 'Count to twenty.', 'max_output_tokens': 5}\n"
+        "answer = its.create(**asked)\n"
+        "receipt = allos.receipt(answer)\n"
+        "print(answer.status, receipt.spoken, receipt.model, its.retrieve(answer.id).id == answer.id)\n"
+        "with its.stream(**asked) as stream: print(list(stream)[-1].type)"
+    )
+    process = start("exec", "-p", "local", "--", sys.executable, "-c", code)
+    assert process.communicate(timeout=60) == (f"incomplete chat {DEFAULT} True\nresponse.incomplete\n".encode(), b"")
+
+
 def test_the_shell_that_reads_it_has_the_same_environment(call: Run, environment: dict[str, str]) -> None:
     ran = call("env", "groq", GROQ_API_KEY=KEY, OPENAI_ORG_ID="org", ALLOS_BASE_URL="http://x.test/v1")
     assert (ran.status, ran.err) == (0, "")
