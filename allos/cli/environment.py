@@ -22,8 +22,11 @@ _OF_OPENAI = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY", "OPENAI_
 _NO_KEY = "none"  # the official clients refuse to start without a key, also where none is needed
 
 
-def variables(target: Target) -> dict[str, str | None]:
-    """The variables that lead official clients, and Allos itself, to this target; None for those to take away."""
+def variables(target: Target, env_file: str | None = None) -> dict[str, str | None]:
+    """The variables that lead official clients, and Allos itself, to this target; None for those to take away.
+
+    In `env_file` Allos finds what else it sets, such as places to ask next and their keys.
+    """
     key = None if target.api_key is None else target.api_key.get_secret_value()
     found: dict[str, str | None] = {
         "OPENAI_BASE_URL": target.base_url,
@@ -35,6 +38,8 @@ def variables(target: Target) -> dict[str, str | None]:
         "ALLOS_MODEL": target.model if target.model_is_forced else None,
         "ALLOS_WIRE": target.wire if target.wire != "auto" else None,
     }
+    if env_file:
+        found["ALLOS_ENV_FILE"] = os.path.abspath(os.path.expanduser(env_file))
     return found if target.is_openai else found | dict.fromkeys(_OF_OPENAI)
 
 
@@ -103,7 +108,8 @@ def environment(alias: str | None, shell: str, show: bool, verbose: bool, **flag
             f'Use eval "$(allos env {target.endpoint.alias})", or add --show to see it.',
             2,
         )
-    terminal.print_lines(_SHELLS[shell](name, value) for name, value in _needed(variables(target)).items())
+    needed = _needed(variables(target, flags["env_file"]))
+    terminal.print_lines(_SHELLS[shell](name, value) for name, value in needed.items())
 
 
 def _needed(found: Mapping[str, str | None]) -> dict[str, str | None]:

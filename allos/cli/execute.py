@@ -58,7 +58,7 @@ def execute(command: tuple[str, ...], verbose: bool, **flags: Any) -> int:
         target = target.reached(server.base_url, server.api_key, server.model)
         target = replace(target, model_is_forced=True)  # it answers for each name, so the program is to be told which
     environ = dict(os.environ)
-    for name, value in variables(target).items():
+    for name, value in variables(target, flags["env_file"]).items():
         if value is None:
             environ.pop(name, None)
         else:

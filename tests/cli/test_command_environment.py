@@ -64,6 +64,20 @@ def test_a_program_gets_address_and_key_and_nothing_that_belongs_elsewhere(start
     assert "sk-of-openai" not in found.values()
 
 
+def test_what_else_the_named_file_sets_reaches_a_program_that_uses_allos(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "service.env").write_text(
+        "ALLOS_PROVIDER=groq\nGROQ_API_KEY=gsk-1\nALLOS_FALLBACK=together/m\nTOGETHER_API_KEY=tg-1\nALLOS_STATE=s.db\n"
+    )
+    code = (
+        "import allos, os; os.mkdir('in'); os.chdir('in'); route = allos.OpenAI()._route\n"
+        "print(route.target.endpoint.alias, [place.endpoint.alias for place in route.target.fallback])\n"
+        "print(route.target.state, allos.Client().target.fallback[0].api_key.get_secret_value())"
+    )
+    process = start("exec", "--env-file", "service.env", "--", sys.executable, "-c", code)
+    assert process.communicate(timeout=60) == (b"groq ['together']\ns.db tg-1\n", b"")
+    assert shown(start, "--env-file", "service.env")["ALLOS_ENV_FILE"] == str(tmp_path / "service.env")
+
+
 def test_openais_own_account_stays_with_openai(start: Start) -> None:
     found = shown(start, "-p", "openai", env={"OPENAI_API_KEY": "sk-x", "OPENAI_ORG_ID": "org"})
     assert (found["OPENAI_API_KEY"], found["OPENAI_ORG_ID"]) == ("sk-x", "org")
