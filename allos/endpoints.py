@@ -89,7 +89,7 @@ class Endpoint:
     @property
     def is_embedded(self) -> bool:
         """Whether this is the model that runs inside the process, with an address only while it does."""
-        return self.base_url is None and not self.generic
+        return self.base_url is None and not self.generic and not self.base_url_variables
 
     def plain(self, model: str) -> str:
         """A model's name without this endpoint's own before it, which says nothing to the embedded server.
@@ -108,13 +108,13 @@ class Endpoint:
                 if variable in self.host_variables:
                     value = self._whole(value)
                 return clean_base_url(value, variable), variable
-        if self.base_url is None:
+        if self.base_url is None and not self.base_url_variables:
             return None, self.origin
-        if "{" in self.base_url:
+        if self.base_url is None or "{" in self.base_url:
             variable = self.base_url_variables[0] if self.base_url_variables else "ALLOS_BASE_URL"
+            form = f": {self.base_url}" if self.base_url else ""
             raise ConfigurationError(
-                f"The address of {self.alias!r} is your own: {self.base_url}. Set {variable} to it "
-                f"or pass {argument('base_url')}."
+                f"The address of {self.alias!r} is your own{form}. Set {variable} to it or pass {argument('base_url')}."
             )
         return clean_base_url(self.base_url, f"base_url of {self.alias!r} in {self.origin}"), self.origin
 
@@ -213,9 +213,16 @@ def register(alias: str, **row: Any) -> Endpoint:
     Raises `ConfigurationError` for a key or a value that can't be.
     """
     _check(alias, row, "register()", "")
+    before = dict(_registered)
     _registered[alias] = merged(_registered.get(alias, {}), row)
     _table.cache_clear()
-    return find(alias)
+    try:
+        return find(alias)
+    except ConfigurationError:
+        _registered.clear()
+        _registered.update(before)
+        _table.cache_clear()
+        raise
 
 
 def table(
@@ -367,7 +374,8 @@ def clean_key(value: str, source: str) -> str:
 
 @cache
 def _table(folder: Path | None) -> Table:
-    rows, _ = read_toml(BUILT_IN)
+    built_in, _ = read_toml(BUILT_IN)
+    rows = dict(built_in)
     origins: dict[str, str] = {}
     if folder is not None:
         for path, header in ((folder / "endpoints.toml", ""), (folder / "config.toml", "endpoints")):
@@ -382,7 +390,14 @@ def _table(folder: Path | None) -> Table:
     for alias in _registered:
         origins[alias] = "register()"
     whole = merged(rows, _registered)
-    return Table(_endpoint(alias, row, origins.get(alias, "built in")) for alias, row in whole.items())
+    made = [_endpoint(alias, row, origins.get(alias, "built in")) for alias, row in whole.items()]
+    for endpoint in made:
+        if endpoint.alias not in built_in and endpoint.is_embedded:
+            hint = near_miss(_fold(endpoint.alias), built_in)
+            raise ConfigurationError(
+                f"{endpoint.origin}: {endpoint.alias!r} is a new endpoint and has no base_url: where is it?{hint}"
+            )
+    return Table(made)
 
 
 def _check(alias: str, row: Any, source: str, text: str, header: str = "") -> None:

@@ -182,6 +182,30 @@ def test_a_row_that_can_not_be_is_named_with_file_and_line(config, text, line, w
     assert line is None or f"line {line}" in str(caught.value)
 
 
+@pytest.mark.parametrize("alias", ["gorq", "Groq"])
+def test_a_new_row_without_an_address_is_not_taken_for_the_embedded_model(config, alias):
+    path = config("endpoints.toml", f'[{alias}.models]\nfast = "llama"\n')
+    with pytest.raises(allos.ConfigurationError) as caught:
+        allos.Client(alias)
+    said = f"{path}: {alias!r} is a new endpoint and has no base_url: where is it? Did you mean 'groq'?"
+    assert str(caught.value) == said
+
+
+def test_a_row_may_leave_its_address_to_the_environment(config, monkeypatch):
+    config("endpoints.toml", '[mine]\nbase_url_variables = ["MINE_URL"]\ndefault_model = "one"\n')
+    with pytest.raises(allos.ConfigurationError, match=r"The address of 'mine' is your own\. Set MINE_URL to it"):
+        allos.Client("mine")
+    monkeypatch.setenv("MINE_URL", "http://mine.test/v1")
+    target = allos.Client("mine").target
+    assert (target.base_url, target.named("two")) == ("http://mine.test/v1", ("two", None))
+
+
+def test_what_can_not_be_registered_is_not_kept(config):
+    with pytest.raises(allos.ConfigurationError, match=r"register\(\): 'mine' is a new endpoint and has no base_url"):
+        allos.register("mine", key_variables=["MINE_KEY"])
+    assert endpoints.table().get("mine") is None
+
+
 def test_a_table_that_is_no_toml_is_named_with_file_and_line(config):
     path = config("config.toml", '[endpoints.mine]\nbase_url = "https://x.test\n')
     with pytest.raises(allos.ConfigurationError, match="line 2") as caught:
