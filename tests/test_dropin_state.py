@@ -194,6 +194,19 @@ async def test_a_service_that_ignores_the_id_is_sent_the_history(alias: str, col
     await close(made)
 
 
+@pytest.mark.parametrize("spoken", ["chat", "responses"])
+async def test_a_stream_that_is_read_to_its_last_event_and_no_further_is_kept(spoken: str, colour: str) -> None:
+    service = Service(spoken)
+    made = client(colour, service, "groq", wire=spoken)
+    stream = await done(made.responses.create(model="m", input="one", stream=True))
+    while (event := await done(anext(stream) if colour == "async" else next(stream))).type != "response.completed":
+        pass
+    await done(made.responses.create(model="m", input="two", previous_response_id=event.response.id))
+    assert service.heard == ["one", "one.", "two"]
+    await close(stream)
+    await close(made)
+
+
 async def test_a_service_that_keeps_responses_is_left_to_it(colour: str) -> None:
     service = Service("responses")
     made = client(colour, service, "openai")

@@ -72,9 +72,11 @@ class Flow:
             raise from_wire(error, self._target, self._response, self._flow.so_far()) from None
         if self._patience.is_over(self._flow.events):
             raise too_quiet(self._target, self._flow.so_far(), self._response)
-        return made
+        return made + self._end() if self._flow.done else made  # kept first: many programs read no further than that
 
     def _end(self) -> bytes:
+        if self._flow.reply is not None:  # as all has been said
+            return b""
         try:
             last = self._flow.end()
         except WireError as error:
