@@ -13,7 +13,7 @@ from typing import Any, Self, get_args
 import openai
 import pydantic
 
-from allos.arguments import check, sayable, unsayable
+from allos.arguments import MISPLACED, check, sayable, unsayable
 from allos.deadline import Deadline
 from allos.errors import ConfigurationError, ParseError, argument
 from allos.ladder import Ladder, fitting
@@ -32,6 +32,7 @@ _MAX_STEPS = 8
 # What a caller may say as a keyword; the rest of a request is said by other arguments.
 _FIELDS = frozenset(field.name for field in fields(Request)) - {"messages", "tools", "extra", "stream"}
 _INSTEAD = {
+    **MISPLACED,
     "messages": "the first argument",
     "input": "the first argument",
     "stream": "the method `stream`",

@@ -268,11 +268,23 @@ async def test_what_is_no_message_is_refused_in_one_way(mock_door, streamed, wro
         ({"stream": True}, "the method `stream`"),
         ({"response_format": {"type": "json_object"}}, "schema="),
         ({"input": "hi"}, "first argument"),
+        ({"api_key": "sk-secret"}, r"Client\(api_key=…\)"),
+        ({"base_url": "http://elsewhere.test/v1"}, r"Client\(base_url=…\)"),
+        ({"timeout": 5}, r"Client\(timeout=…\)"),
+        ({"extra_body": {"top_k": 4}}, "extra="),
+        ({"max_output_tokens": 5}, "max_tokens="),
     ],
 )
 def test_a_keyword_that_has_another_place_is_refused_with_it(mock_client, options, words):
     with mock_client(lambda request: None) as client, pytest.raises(allos.ConfigurationError, match=words):
         client.chat("hi", **options)
+
+
+def test_a_key_given_to_one_call_goes_nowhere(sockets):
+    with pytest.raises(allos.ConfigurationError, match="not taken here") as caught:
+        allos.chat("hi", provider="ollama", model="m", api_key="sk-secret")
+    assert not sockets.requests
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("messages", [[], None, [3], 3])
