@@ -133,14 +133,23 @@ def _with(command: Decorated, *options: Callable[[Decorated], Decorated]) -> Dec
 
 
 _OWN_OPTION = {
+    "api_key": "--api-key",
+    "base_url": "--base-url",
+    "connect_timeout": "--connect-timeout",
+    "deadline": "--deadline",
+    "extra": "one -o for each field",
     "extra_body": "one -o for each field",
+    "fallback": "--fallback",
     "input": "the prompt",
     "instructions": "--system",
+    "max_retries": "--max-retries",
     "messages": "the prompt",
     "model": "--model",
     "prompt": "the prompt",
     "stream": "--stream or --no-stream",
     "system": "--system",
+    "timeout": "--timeout",
+    "wire": "--wire",
 }
 
 

@@ -222,3 +222,9 @@ def test_debugging_shows_where_it_happened(call: Run) -> None:
     ran = call("-p", "groqq", "hi", ALLOS_DEBUG="1")
     assert ran.status == 2
     assert "Traceback" in ran.err
+
+
+@pytest.mark.parametrize(("name", "instead"), [("timeout", "--timeout"), ("api_key", "--api-key"), ("extra", "one -o")])
+def test_an_option_of_the_command_is_not_sent_as_a_field(ask: Run, server: Server, name: str, instead: str) -> None:
+    failed(ask("hi", "-o", name, "5"), 2, f"-o {name}: use {instead}")
+    assert not server.requests
