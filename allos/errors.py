@@ -34,7 +34,7 @@ __all__ = [
     "warn",
 ]
 
-_INSIDE = ("allos", "openai", "functools", "tenacity")  # packages between a program's line and what it leads to
+_INSIDE = ("allos", "openai", "functools", "tenacity", "httpx", "httpx2")  # packages between a program's line and what it leads to
 
 _are_options = ContextVar("_are_options", default=False)
 

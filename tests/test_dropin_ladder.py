@@ -9,6 +9,7 @@ from typing import Any
 
 import answers
 import openai
+import programs
 import pytest
 from doors import http
 from ladders import PARIS, STANDARD, Place, Service, way_of
@@ -204,6 +205,21 @@ async def test_where_schemas_and_forced_calls_are_ignored_the_prompt_asks_as_if_
     assert service.ways == ["json_schema", "tool", "prompt"]
     assert "Paris" not in json.dumps(service.bodies)
     assert [action for action, _ in told(answer)] == ["routed", "repaired", "repaired"]
+
+
+async def test_a_warning_about_a_stream_points_at_the_line_that_reads_it(colour, road):
+    def slowly(request: Any) -> Any:
+        whole = answers.answer(request, "It is", " Paris.")
+        body = programs.Pieces(whole.content, lambda: None)
+        return http.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
+
+    kind, library = (allos.OpenAI, http.Client) if colour == "sync" else (allos.AsyncOpenAI, http.AsyncClient)
+    transport = library(transport=http.MockTransport(slowly))
+    client = kind("chat_completions", base_url="http://mock.test/v1", api_key="k", wire=road[1], http_client=transport)
+    stream = await said(PROGRAMS[road[0]](client), "Where?", stream=True, **form(road[0]))
+    with pytest.warns(allos.UnsupportedWarning, match="does not fit") as caught:
+        await each(stream)
+    assert [warning.filename for warning in caught] == [programs.__file__]
 
 
 async def test_prose_in_a_stream_is_told_and_the_next_call_begins_one_way_lower(program, road):
