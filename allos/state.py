@@ -312,7 +312,7 @@ _WITH_STATUS = frozenset(_PREFIXES) - {"reasoning"} | {
 def _conversation_id(body: Mapping[str, Any]) -> str | None:
     named = body.get("conversation")
     if isinstance(named, Mapping):
-        named = named.get("id")
+        named = named.get("id") or named
     if named is not None and not isinstance(named, str):
         raise _wrong_type("conversation", "an id or an object with an id")
     return named

@@ -573,6 +573,12 @@ def test_a_bad_query_is_refused_and_named(sessions: Sessions, query: JSON, code:
     assert (status, error["code"], error["param"]) == (400, code, next(iter(query)))
 
 
+@pytest.mark.parametrize("named", [{}, {"id": None}, {"id": 5}, 5, ["conv_1"]])
+def test_a_conversation_that_names_none_is_refused_and_not_forgotten(sessions: Sessions, named: Any) -> None:
+    with pytest.raises(StateError, match="Invalid type for 'conversation'"):
+        sessions.expand({"model": "m", "input": "one", "conversation": named})
+
+
 # Real traffic.
 
 RECORDINGS = Path(os.environ.get("ALLOS_RECORDINGS", Path(__file__).parents[2] / "shared" / "recordings"))
