@@ -611,3 +611,8 @@ def test_no_json_makes_the_reader_fail_in_another_way(value: Any, think_tags: bo
     for case in (value, body, {"choices": value}):
         with suppress(BadData, ServerFault):
             chat.dump_reply(chat.load_reply(case, think_tags=think_tags))
+
+
+def test_audio_that_is_only_named_is_refused_and_not_sent_empty() -> None:
+    with pytest.raises(Unsupported, match="as data, not by id"):
+        chat.dump_request(Request(messages=(Message.user([Audio(id="audio_1")]),)))

@@ -494,6 +494,16 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("role", [{}, {"role": None}, {"role": 5}])
+def test_a_message_without_a_role_is_refused_and_not_given_one(role: dict[str, Any]) -> None:
+    with pytest.raises(Unsupported, match="needs a 'role'"):
+        responses.load_request({"input": [{"type": "message", "content": "Hi", **role}]})
+
+
+def test_no_texts_to_stop_at_are_none() -> None:
+    assert "stop" not in responses.dump_request(Request(messages=(Message.user("Hi"),), stop=()))
+
+
 @given(json_values)
 def test_no_json_makes_reading_a_request_fail_in_another_way(value: Any) -> None:
     fields = ("input", "tools", "tool_choice", "text", "reasoning", "include")

@@ -133,6 +133,8 @@ def _dump_part(part: Part, path: str) -> dict[str, Any]:
         return {"type": "file", "file": {**rest(fields, ()), **inner}, **extra}
     if isinstance(part, Audio):
         inner = extra.pop("input_audio", {})
+        if part.id is not None and part.data is None:
+            raise Unsupported("Chat Completions takes a user's audio as data, not by id.", param=path)
         sound = {"data": part.data or "", "format": part.format, **inner} if part.format or inner else part.data or ""
         return {"type": "input_audio", "input_audio": sound, **extra}
     if isinstance(part, Refusal):

@@ -117,7 +117,9 @@ def _load_message(item: JSON) -> Message | None:
     if kind == "message" or (kind is None and role is not None):
         if role == "assistant":
             return None
-        return Message(str(role), load_content(item.get("content")), extra=rest(item, "type", "role", "content"))
+        if not isinstance(role, str):
+            raise Unsupported("A message needs a 'role'", param="input", code="invalid_value")
+        return Message(role, load_content(item.get("content")), extra=rest(item, "type", "role", "content"))
     if kind in ("function_call_output", "custom_tool_call_output"):
         return Message("tool", (load_result(item),))
     if isinstance(kind, str) and kind.endswith(("_output", "_response")):
@@ -180,7 +182,7 @@ def dump_request(request: Request, *, notes: list[Note] | None = None) -> dict[s
 
     Hints that only Chat Completions takes are left out and noted; what would change the answer raises `Unsupported`.
     """
-    foreign = {"n": request.n, "stop": request.stop and list(request.stop), "seed": request.seed}
+    foreign = {"n": request.n, "stop": list(request.stop) if request.stop else None, "seed": request.seed}
     extra = pass_on({**foreign, **request.extra}, CHAT_ONLY, API, notes)
     include = [*extra.pop("include", ()), *([_LOGPROBS] if request.logprobs else ())]
     reasoning = rest({"effort": request.reasoning_effort, "summary": request.reasoning_summary})
