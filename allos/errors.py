@@ -34,7 +34,8 @@ __all__ = [
     "warn",
 ]
 
-_INSIDE = ("allos", "openai", "functools", "tenacity", "httpx", "httpx2")  # packages between a program's line and what it leads to
+# Packages between a program's line and what it leads to.
+_INSIDE = ("allos", "openai", "functools", "tenacity", "httpx", "httpx2")
 
 _are_options = ContextVar("_are_options", default=False)
 

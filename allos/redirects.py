@@ -12,6 +12,7 @@ from typing import Any
 import openai
 
 from allos.deadline import AsyncPunctual, Punctual
+from allos.transport import set_up
 
 __all__ = ["AsyncOpenAI", "AsyncWithinOrigin", "OpenAI", "WithinOrigin", "origin"]
 
@@ -72,8 +73,19 @@ class AsyncWithinOrigin:
 
 
 class OpenAI(WithinOrigin, Punctual, openai.OpenAI):
-    """`openai.OpenAI`, but that; it holds its requests to the deadline of a call too."""
+    """`openai.OpenAI`, but that; it holds its requests to the deadline of a call too.
+
+    Raises `ConfigurationError` where the proxy or the certificates of the environment can't be used.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        with set_up():
+            super().__init__(**arguments)
 
 
 class AsyncOpenAI(AsyncWithinOrigin, AsyncPunctual, openai.AsyncOpenAI):
     """The same for asynchronous programs."""
+
+    def __init__(self, **arguments: Any) -> None:
+        with set_up():
+            super().__init__(**arguments)

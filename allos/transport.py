@@ -5,6 +5,7 @@ It is taken from the SDK, never imported by name, so that both versions work.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +14,9 @@ from typing import Any
 
 import openai
 
+from allos import keys
+from allos.errors import ConfigurationError
+
 __all__ = [
     "HTTP",
     "adrain",
@@ -20,6 +24,7 @@ __all__ = [
     "http_clients",
     "library_errors",
     "library_of",
+    "set_up",
     "timeout_errors",
     "transport_errors",
 ]
@@ -28,6 +33,22 @@ HTTP: Any = sys.modules[openai.DefaultHttpxClient.__mro__[1].__module__.partitio
 
 
 _MOMENT = 0.1  # seconds
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+
+
+@contextmanager
+def set_up() -> Iterator[None]:
+    """Where connections can't be set up as the environment says, a `ConfigurationError` that names its variables."""
+    try:
+        yield
+    except (ImportError, OSError, ValueError) as error:
+        names = _CERTIFICATES if isinstance(error, OSError) else _PROXIES
+        said = [name for name in names if os.environ.get(name) or os.environ.get(name.lower())]
+        if not said or isinstance(error, ConfigurationError):
+            raise
+        reason = keys.masked(str(getattr(error, "strerror", None) or error)).rstrip(".")
+        raise ConfigurationError(f"Connections can't be set up as {' or '.join(said)} says: {reason}.") from error
 
 
 def _modules() -> Iterator[Any]:

@@ -18,6 +18,7 @@ import answers
 import openai
 import pytest
 from doors import http
+from programs import done
 
 import allos
 
@@ -271,3 +272,26 @@ def test_a_stream_that_is_left_unread_at_the_programs_end_says_nothing(echo):
 def test_a_client_that_is_dropped_unclosed_says_nothing(echo):
     done = subprocess.run([sys.executable, "-c", DROPPED, echo.url], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ALL_PROXY", "socks4://user:secret@127.0.0.1:9", "scheme"),
+        ("SSL_CERT_FILE", "nowhere.pem", "No such file"),
+        ("https_proxy", "ftp://user:secret@127.0.0.1:9", "scheme"),
+    ],
+)
+async def test_connections_that_the_environment_makes_impossible_are_told_with_its_variable(
+    colour: str, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    for name in ("SSL_CERT_DIR", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    kind = allos.Client if colour == "sync" else allos.AsyncClient
+    client = kind("chat_completions", "m", base_url="http://mock.test/v1")
+    with pytest.raises(
+        allos.ConfigurationError, match=f"Connections can't be set up as {variable.upper()} .*: .*{words}"
+    ) as caught:
+        await done(client.chat("Hi"))
+    assert "secret" not in str(caught.value)
