@@ -299,6 +299,8 @@ def _kind(causes: list[BaseException], url: str) -> tuple[str, str]:
     if names & {"ProxyError", "ClientProxyConnectionError", "ClientHttpProxyError"}:
         return f"the proxy {_proxy(url) or ''} refused or failed".replace("  ", " "), _PROXIES
     if any(isinstance(cause, socket.gaierror) for cause in causes) or "Name or service not known" in words:
+        if proxy := _proxy(url):
+            return f"the host name of the proxy {proxy} is unknown", _PROXIES
         return "the host name is unknown", "Is the base URL spelled right, and is the network up?"
     if "CERTIFICATE_VERIFY_FAILED" in words:
         return "its certificate is not trusted", "Behind a proxy with its own CA, set SSL_CERT_FILE to that CA's file."
