@@ -247,7 +247,11 @@ class Call(Generic[Client_]):
             request, notes = self._request, list[Note]()
             if place:  # the model was named for the first one
                 request = request.replace(model=self.client.target.model)
-            self._bodies[place] = (self.client._body(request, notes, self._talk.told), notes)
+            try:
+                self._bodies[place] = (self.client._body(request, notes, self._talk.told), notes)
+            except Unsupported as error:
+                said = f"{error}{self._journey.before}"  # else nothing would tell why this place was asked
+                raise Unsupported(said, param=error.param, code=error.code) from None
         return self._bodies[place][0]
 
     def retrying(self) -> dict[str, Any]:

@@ -155,10 +155,12 @@ class Journey:
 
     def explained(self, error: openai.APIError) -> openai.APIError:
         """The last error, and which places were asked before."""
-        if self.told:
-            before = "; ".join(told[:160] for told in self.told)
-            worded(error, f"{error.message[:330]}\nBefore it: {before}"[:499])
-        return error
+        return worded(error, f"{error.message[:330]}{self.before}"[:499]) if self.told else error
+
+    @property
+    def before(self) -> str:
+        """A line for an error that tells of the places asked before; empty where there were none."""
+        return f"\nBefore it: {'; '.join(told[:160] for told in self.told)}" if self.told else ""
 
     def retrying(self, policies: Sequence[Policy], deadline: Deadline) -> dict[str, Any]:
         """The arguments for tenacity: move on where that is possible, else try again as the place's policy says.

@@ -217,6 +217,15 @@ def test_a_place_without_a_key_is_refused_where_nothing_else_of_allos_is_set(kin
         kind(**{"fallback": ["deepseek/m"]} if by == "argument" else {})
 
 
+def test_what_the_next_place_can_not_be_asked_tells_why_it_was_to_be(sockets, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-of-openai")
+    sockets.answer = answering(groq=status(503))
+    client = allos.Client("groq", "m", fallback=["openai/m"], max_retries=0)
+    with pytest.raises(allos.Unsupported, match=r"'stop' can't be said[^\n]*\nBefore it: .*503"):
+        client.chat("Hi", stop="x")
+    assert sockets.hosts == [FIRST]
+
+
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize(
     ("entry", "words"),
