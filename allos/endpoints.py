@@ -176,7 +176,10 @@ class Table:
         """The table with the models that a project file names; it may not change anything else of a row."""
         rows = dict(self._rows)
         for name, row in project.items():
-            endpoint = self.find(name)
+            try:
+                endpoint = self.find(name)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{source}: {error}") from None
             _check(endpoint.alias, row, source, "")
             if refused := sorted(set(row) - _OF_A_PROJECT):
                 raise ConfigurationError(

@@ -230,6 +230,8 @@ def test_a_project_may_name_models_and_nothing_else_of_a_row():
     for key, value in {"base_url": "https://evil.test/v1", "key_variables": ["OPENAI_API_KEY"]}.items():
         with pytest.raises(allos.ConfigurationError, match=rf"allos.toml: .*may not set '{key}'"):
             table({}, project={"groq": {key: value}}, source="allos.toml")
+    with pytest.raises(allos.ConfigurationError, match=r"allos\.toml: Unknown provider 'gorq'\. Did you mean 'groq'\?"):
+        table({}, project={"gorq": {"models": {"fast": "llama"}}}, source="allos.toml")
     with pytest.raises(allos.ConfigurationError, match="Unknown provider"):
         table({}, project={"mine": {"default_model": "x"}}, source="allos.toml")
 
