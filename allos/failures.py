@@ -59,6 +59,7 @@ _QUOTA = re.compile(
 )
 _KINDS = r"(images?|vision|audio|videos?|files?|multimodal|embeddings?|rerank\w*|speech)\b"
 _LACKS = re.compile(rf"\b{_KINDS}[^.]{{0,40}}\bnot supported|(does not|doesn't) support [^.]{{0,40}}\b{_KINDS}", re.I)
+_ASKED = ("/chat/completions", "/responses", "/models")  # which each service has, or one of
 _NO_ROUTE = re.compile(
     r"^$|not found$|page not found|cannot post|no route|unknown (url|route|path)|web page|^(\w+ )?/\S*$", re.IGNORECASE
 )
@@ -162,7 +163,8 @@ def _next_step(error: openai.APIStatusError, fault: Fault, target: Target) -> st
     if is_missing_model(error):
         return f"List what it has with `allos models -p {endpoint.alias}`."
     if is_missing_route(error):
-        return _base_url_hint(target)
+        is_asked = error.response.request.url.path.rstrip("/").endswith(_ASKED)
+        return _base_url_hint(target) if is_asked else "Does the service have this part of the API?"
     if is_lacking(error):
         return "Use a model or a server that has it; asking again does not help."
     if status >= 500:

@@ -327,6 +327,13 @@ def test_other_resources_pass_through_untouched(server):
     assert server.last.url == "http://elsewhere.test/v1/models"
 
 
+def test_a_resource_that_is_not_there_is_no_matter_of_the_address(server):
+    client = Server.of(lambda request: http.Response(404, text="404 page not found"), "ollama")
+    with pytest.raises(openai.NotFoundError, match="Does the service have this part of the API") as caught:
+        client.images.generate(model="m", prompt="?")
+    assert "wire=" not in str(caught.value)
+
+
 def test_a_receipt_says_what_was_done(server):
     client = server.client(
         "chat_completions", base_url="http://elsewhere.test/v1", api_key="k", on_unsupported="ignore"
