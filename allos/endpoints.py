@@ -39,6 +39,7 @@ __all__ = [
 
 BUILT_IN = Path(__file__).with_name("endpoints.toml")
 _OF_A_PROJECT = {"models", "default_model"}
+_AS_LONG_AS_A_KEY = 20  # characters; the names of services are shorter
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,11 @@ class Table:
         if model and self.get(alias) is not None:
             raise ConfigurationError(f"{name!r} is a provider and its model. Pass it as {argument('model')}.")
         hint = near_miss(_fold(alias), self._names)
+        if not hint and len(name) >= _AS_LONG_AS_A_KEY:
+            raise ConfigurationError(
+                f"A text of {len(name)} characters is no provider, and is not shown as it may be a key. "
+                f"Pass a key as {argument('api_key')}, a model as {argument('model')}; see `allos providers`."
+            )
         raise ConfigurationError(f"Unknown provider {name!r}.{hint} See `allos providers`.")
 
     def with_models(self, project: Mapping[str, Any], source: str) -> Table:

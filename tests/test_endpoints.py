@@ -92,6 +92,13 @@ def test_an_address_where_a_name_belongs_is_told_its_place():
         endpoints.find("http://localhost:8080/v1")
 
 
+@pytest.mark.parametrize("key", ["sk-proj-Ab0dEf1hIj2lMn3p", "0123456789abcdef0123456789abcdef"])
+def test_a_key_where_a_name_belongs_is_told_its_place_and_not_shown(key):
+    with pytest.raises(allos.ConfigurationError, match="api_key=") as caught:
+        allos.Client(key)
+    assert key not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("model", "alias", "rest"),
     [
