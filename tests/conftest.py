@@ -31,6 +31,8 @@ hypothesis.settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # The lists of services that tests are made from are read before any fixture: without the rows of who runs them.
+    os.environ["XDG_CONFIG_HOME"] = os.devnull
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)  # else our children would ignore it too
     config.addinivalue_line("markers", "cassette: replays exchanges with a real server; `make record` records them")
