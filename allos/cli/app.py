@@ -70,7 +70,7 @@ class App(click.Group):
 
 
 def _no_options(ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, str], ...]) -> Any:
-    """Refuse a pair that holds an option of the command: its value was forgotten, and the option would be lost."""
+    """Refuse a pair that holds an option of the command, or `NAME=VALUE`: the next word would be lost."""
     own = {"--", *(name for known in ctx.command.get_params(ctx) for name in (*known.opts, *known.secondary_opts))}
     for pair in pairs:
         if (word := next((word for word in pair if word.partition("=")[0] in own), None)) is not None:
@@ -78,6 +78,9 @@ def _no_options(ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[s
                 f"-o takes a name and a value, and {word!r} is an option of its own. "
                 f"Where it is meant as a text, write '{json.dumps(word)}'."
             )
+        if "=" in pair[0]:
+            name, _, value = pair[0].strip("=").partition("=")
+            raise click.BadParameter(f"-o takes a name and a value as two words: -o {name} {value or 'VALUE'}.")
     return pairs
 
 

@@ -136,6 +136,12 @@ def test_an_option_in_the_place_of_a_value_is_named(call: Callable[..., Any]) ->
     assert "-o takes a name and a value, and '--base-url' is an option of its own" in ran.err
 
 
+def test_a_field_that_is_joined_to_its_value_is_told_as_two_words(call: Callable[..., Any]) -> None:
+    ran = call("-o", "top_p=0.9", "Hello")
+    assert ran.status == 2
+    assert "-o takes a name and a value as two words: -o top_p 0.9." in ran.err
+
+
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(words=st.lists(st.text(min_size=1), min_size=1))
 def test_after_two_dashes_every_word_is_the_prompt(words: list[str]) -> None:
