@@ -120,7 +120,7 @@ NAMES: Mapping[str, Holds] = {"drop_params": _leaves_out, "ignored_params": _ign
 # For the place
 PLACE: Mapping[str, Holds] = {
     "other_names": lambda row, names: set(names) <= set(row.other_names),
-    "title": lambda row, title: row.title == title,
+    "title": lambda row, title: row.title == title.partition(" (retired")[0],
     "base_url": lambda row, url: _same_url(row.base_url, url),
     "base_url_alternatives": lambda row, urls: set(urls) <= set(row.other_base_urls),
     "base_url_env": lambda row, names: list(row.base_url_variables) == names,

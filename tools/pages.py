@@ -83,7 +83,9 @@ def apis(row: Endpoint) -> str:
 
 
 def key(row: Endpoint) -> str:
-    """The first variable of a service's key."""
+    """The first variable of a service's key, or that the service is gone."""
+    if row.retired:
+        return f"retired {row.retired}"
     if not row.key_variables:
         return "needed" if row.needs_key else "none"
     return f"`{row.key_variables[0]}`" + ("" if row.needs_key else ", if it wants one")
@@ -95,7 +97,7 @@ def section(row: Endpoint) -> list[str]:
     links = ", ".join(f"[{name}]({page})" for name, page in pages if page)
     lines = [f"### {row.alias}", "", f"{row.title}{f': {links}' if links else ''}."]
     if row.retired:
-        return [*lines, f"Retired {row.retired}."]
+        return [*lines, "", f"It was retired {row.retired}."]
     lines += ["", "| | |", "| --- | --- |"]
     facts = {
         "other names": _codes(row.other_names),

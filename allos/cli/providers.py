@@ -61,7 +61,9 @@ def _address(endpoint: Endpoint, environ: Mapping[str, str]) -> str | None:
 
 
 def _key(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
-    """What stands in the column about the key: found where, missing where, or not needed."""
+    """What stands in the column about the key: found where, missing where, not needed, or that the service is gone."""
+    if endpoint.retired:
+        return f"retired {endpoint.retired}"
     for variable in endpoint.key_variables:
         if environ.get(variable, "").strip():
             return f"{variable} found"

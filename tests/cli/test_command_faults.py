@@ -89,6 +89,12 @@ def test_a_malformed_user_table_is_named_with_its_line(call: Run, environment: d
     failed(call("providers"), 2, "endpoints.toml", "line 2")
 
 
+def test_a_retired_service_is_told_as_one_and_its_key_is_not_missed(call: Run) -> None:
+    failed(call("-p", "github", "hi"), 2, "GitHub Models was retired on 2026-07-30.")
+    line = next(line for line in call("providers").out.splitlines() if line.startswith("github "))
+    assert line.endswith("retired on 2026-07-30")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
