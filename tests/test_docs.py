@@ -245,12 +245,14 @@ def importable(name: str) -> bool:
     return (Path(allos.__file__).parent / name.removeprefix("allos/")).exists()
 
 
-def test_the_generated_parts_are_what_the_tool_makes() -> None:
+def test_the_generated_parts_are_what_the_tool_makes_whoever_runs_it(tmp_path: Path) -> None:
+    (tmp_path / "allos").mkdir()
+    (tmp_path / "allos" / "endpoints.toml").write_text('[mine]\nbase_url = "http://localhost:8080/v1"\n')
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "pages.py", "--check"],
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, "COLUMNS": "80"},
+        env={**os.environ, "COLUMNS": "80", "XDG_CONFIG_HOME": str(tmp_path)},
     )
     assert done.returncode == 0, f"{done.stdout}{done.stderr}Run `make pages`."
