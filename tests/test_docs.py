@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
@@ -31,6 +32,8 @@ import allos
 from allos import endpoints, settings, weights
 from allos.cli import process
 from allos.cli.app import app
+from allos.endpoints import Endpoint
+from allos.wire.dialect import Dialect, ResponsesDialect
 
 DOCS = [page for page in PAGES if page.parent != ROOT]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
@@ -256,3 +259,19 @@ def test_the_generated_parts_are_what_the_tool_makes_whoever_runs_it(tmp_path: P
         env={**os.environ, "COLUMNS": "80", "XDG_CONFIG_HOME": str(tmp_path)},
     )
     assert done.returncode == 0, f"{done.stdout}{done.stderr}Run `make pages`."
+
+
+def test_every_key_of_a_row_and_every_quirk_stands_on_the_page_of_services() -> None:
+    said = (ROOT / "docs" / "endpoints.md").read_text("utf-8").partition("### The keys of a row")[2]
+    own, _, quirks = said.partition("<!-- made by")[0].partition("### The quirks")
+    chat, _, native = quirks.partition("`[endpoints.NAME.quirks.responses]`")
+
+    def named(text: str) -> set[str]:
+        firsts = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
+        return set(re.findall(r"`(\w+)`", " ".join(firsts)))
+
+    keys = {field.name for field in fields(Endpoint)} - {"alias", "origin", "dialect"}
+    assert named(own) == keys | {"quirks"}
+    assert named(chat) == {field.name for field in fields(Dialect)}
+    shared = set(re.findall(r"`(\w+)`", native.partition(", which mean")[0]))
+    assert named(native) | shared == {field.name for field in fields(ResponsesDialect)}
