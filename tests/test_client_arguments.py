@@ -47,6 +47,8 @@ def test_every_keyword_of_a_call_knows_what_it_takes():
         ({"schema": "City"}, "schema= takes .*, not 'City'"),
         ({"schema": 3}, "schema=3 can't be a schema: 3 has no JSON schema. Pass a pydantic model"),
         ({"schema": {"type": int}}, "schema=.* can't be a schema: Object of type type is not JSON"),
+        ({"max_output_tokens": 3}, "max_output_tokens= is not taken here; use max_tokens= for it."),
+        ({"max_completion_tokens": 3}, "max_completion_tokens= is not taken here; use max_tokens= for it."),
         ({"deadline": "soon"}, "deadline='soon' is not a number of seconds"),
         ({"user": "x" * 200, "service_tier": ["x" * 200]}, r"service_tier= takes a text, not \['x{60,80}… \(list\)"),
     ],

@@ -142,6 +142,8 @@ _OWN_OPTION = {
     "fallback": "--fallback",
     "input": "the prompt",
     "instructions": "--system",
+    "max_completion_tokens": "--max-tokens",
+    "max_output_tokens": "--max-tokens",
     "max_retries": "--max-retries",
     "messages": "the prompt",
     "model": "--model",

@@ -142,6 +142,12 @@ def test_a_field_that_is_joined_to_its_value_is_told_as_two_words(call: Callable
     assert "-o takes a name and a value as two words: -o top_p 0.9." in ran.err
 
 
+@pytest.mark.parametrize("name", ["max_output_tokens", "max_completion_tokens"])
+def test_the_token_limit_of_either_api_is_told_its_option(call: Callable[..., Any], name: str) -> None:
+    ran = call("-o", name, "3", "Hello")
+    assert (ran.status, ran.err) == (2, f"Error: -o {name}: use --max-tokens for this.\n")
+
+
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(words=st.lists(st.text(min_size=1), min_size=1))
 def test_after_two_dashes_every_word_is_the_prompt(words: list[str]) -> None:
