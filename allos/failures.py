@@ -390,8 +390,10 @@ _STATUS_ERRORS: dict[int, Any] = {
 
 
 def _service(target: Target) -> str:
-    endpoint = target.endpoint
-    return "The server" if endpoint.generic else endpoint.title or endpoint.alias
+    """Who is asked: a hosted service under its name at its own hosts only, as another server may speak its API."""
+    endpoint, base_url = target.endpoint, target.base_url
+    is_its_own = endpoint.local or endpoint.is_embedded or base_url is None or endpoint.serves(base_url)
+    return endpoint.title or endpoint.alias if is_its_own and not endpoint.generic else "The server"
 
 
 def _masked(text: str, target: Target) -> str:

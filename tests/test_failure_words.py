@@ -32,6 +32,20 @@ def failed(cause: Exception) -> openai.APIConnectionError:
     return error
 
 
+@pytest.mark.parametrize(
+    ("provider", "base_url", "name"),
+    [
+        ("openai", "http://10.0.0.7:8080/v1", "The server"),
+        ("openai", "https://api.openai.com/v1", "OpenAI"),
+        ("groq", "https://proxy.example.com/v1", "The server"),
+        ("vllm", "http://10.0.0.7:8080/v1", "vLLM server"),
+    ],
+)
+def test_a_service_is_named_at_its_own_hosts_only(provider, base_url, name):
+    target = settings.resolve(provider, base_url=base_url, api_key="sk-mine")
+    assert from_transport(failed(OSError(errno.EIO, "odd")), target).message.startswith(f"{name} can't be reached")
+
+
 @pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN])
 def test_a_network_without_a_way_to_the_host_is_told_from_a_server_that_is_down(target, number):
     said = from_transport(failed(OSError(number, "no way")), target).message
