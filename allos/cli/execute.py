@@ -17,6 +17,7 @@ import click
 
 from allos.cli import options, terminal
 from allos.cli.environment import variables
+from allos.endpoints import table
 
 __all__ = ["execute", "supervise"]
 
@@ -74,7 +75,9 @@ def _runnable(program: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise terminal.Failed(f"There is no program {program!r}.", NOT_FOUND) from None
+        is_service = table().get(program) is not None  # named as `allos env` takes it
+        way = f" For the service say `allos exec -p {program} -- PROGRAM`." if is_service else ""
+        raise terminal.Failed(f"There is no program {program!r}.{way}", NOT_FOUND) from None
     except OSError as error:
         raise terminal.Failed(f"Can't run {program!r}: {error.strerror or error}.", NOT_RUNNABLE) from None
 

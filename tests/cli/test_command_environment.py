@@ -146,6 +146,14 @@ def test_a_program_that_cannot_run_has_the_status_that_shells_give(start: Start,
     assert err.count(b"\n") == 1
 
 
+@posix
+def test_a_service_in_the_place_of_the_program_is_told_its_option(start: Start) -> None:
+    process = start("exec", "-p", "ollama", "groq", "--", "true")
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (127, b"")
+    assert b"say `allos exec -p groq -- PROGRAM`" in err
+
+
 SUPERVISE = (
     "import os, sys; from allos.cli.execute import supervise; sys.exit(supervise(sys.argv[1:], dict(os.environ)))"
 )
