@@ -532,12 +532,14 @@ def _block(header: str, row: Mapping[str, Any]) -> Iterator[str]:
     """A table of TOML with those below it."""
     inner = {key: value for key, value in row.items() if isinstance(value, Mapping) and key in ("quirks", "responses")}
     own = {key: value for key, value in row.items() if key not in inner}
-    yield f"[{header}]\n"
+    if own or not any(inner.values()):
+        yield f"[{header}]\n"
     for key, value in own.items():
         yield f"{key} = {_value(value)}\n"
     for key, value in inner.items():
         if value:
-            yield "\n"
+            if own:
+                yield "\n"
             yield from _block(f"{header}.{key}", value)
 
 

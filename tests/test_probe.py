@@ -218,6 +218,14 @@ def test_the_block_is_a_row_that_works(lacks, tmp_path, monkeypatch):
     assert reply.text == "Hi!"
 
 
+def test_a_block_has_no_table_without_a_key():
+    row = {"base_url": "http://mock.test/v1", "quirks": {"responses": {"response_format": []}}}
+    assert Report("m-1", row=row).toml("mine") == (
+        '[endpoints.mine]\nbase_url = "http://mock.test/v1"\ndefault_model = "m-1"\n\n'
+        "[endpoints.mine.quirks.responses]\nresponse_format = []\n"
+    )
+
+
 def test_the_tokens_that_are_counted_are_told():
     report, _ = probed(Server())
     assert 0 < report.tokens < Probe.tokens
