@@ -42,6 +42,7 @@ __all__ = [
 Extra = Mapping[str, Any]
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 Wire = Literal["chat", "responses"]
+"""The name of an API: Chat Completions or the Responses API."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -275,3 +275,8 @@ def test_every_key_of_a_row_and_every_quirk_stands_on_the_page_of_services() -> 
     assert named(chat) == {field.name for field in fields(Dialect)}
     shared = set(re.findall(r"`(\w+)`", native.partition(", which mean")[0]))
     assert named(native) | shared == {field.name for field in fields(ResponsesDialect)}
+
+
+def test_every_public_name_stands_in_the_reference() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text("utf-8").partition("## What is met")[0]
+    assert set(re.findall(r"^        - (\w+)$", page, re.MULTILINE)) == set(allos.__all__) - {"__version__"}
