@@ -37,8 +37,6 @@ _INSTEAD = {
     "input": "the first argument",
     "stream": "the method `stream`",
     "response_format": "schema= or format=",
-    "max_output_tokens": "max_tokens=",
-    "max_completion_tokens": "max_tokens=",
 }
 
 
