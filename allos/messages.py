@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from allos.errors import ConfigurationError
+
 __all__ = [
     "Audio",
     "Choice",
@@ -228,6 +230,8 @@ MessageLike = str | Message | Mapping[str, Any]
 def _parts(content: str | Sequence[str | Part]) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (Text(content),) if content else ()
+    if not isinstance(content, Iterable):
+        raise ConfigurationError(f"{content!r} is no content of a message: pass a text, or a list of texts and parts.")
     return tuple(Text(part) if isinstance(part, str) else part for part in content)
 
 

@@ -262,6 +262,12 @@ async def test_what_is_no_message_is_refused_in_one_way(mock_door, streamed, wro
         await asked(mock_door(lambda request: None), wrong, streamed=streamed)
 
 
+@pytest.mark.parametrize("made", [Message.user, Message.assistant, lambda content: Message.tool("call_1", content)])
+def test_what_is_no_content_is_refused_where_the_message_is_made(made):
+    with pytest.raises(allos.ConfigurationError, match="None is no content of a message: pass a text, or a list of"):
+        made(None)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
