@@ -262,6 +262,14 @@ async def test_what_is_no_message_is_refused_in_one_way(mock_door, streamed, wro
         await asked(mock_door(lambda request: None), wrong, streamed=streamed)
 
 
+@pytest.mark.parametrize(
+    ("wire", "options", "way"), [("responses", {"stop": ["x"]}, "wire='chat'"), ("chat", {"prompt": {}}, "wire='resp")]
+)
+def test_what_an_api_can_not_say_is_refused_with_the_way_to_the_other(mock_client, wire, options, way):
+    with mock_client(lambda request: None, wire=wire) as client, pytest.raises(allos.Unsupported, match=way):
+        client.chat("hi", **options)
+
+
 @pytest.mark.parametrize("made", [Message.user, Message.assistant, lambda content: Message.tool("call_1", content)])
 def test_what_is_no_content_is_refused_where_the_message_is_made(made):
     with pytest.raises(allos.ConfigurationError, match="None is no content of a message: pass a text, or a list of"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from allos.errors import Unsupported
+from allos.errors import Unsupported, argument
 from allos.messages import Note
 
 __all__ = ["CHAT_ONLY", "RESPONSES_ONLY", "RESPONSE_FIELDS", "pass_on"]
@@ -116,7 +116,9 @@ def pass_on(
         elif value is not None and value != _SAME_AS_NOTHING.get(name):
             reason = foreign[name]
             if reason is None:
-                raise Unsupported(f"{name!r} can't be said over {api}: leave it out, or use the other API", param=name)
+                other = argument("wire", "responses" if api == "Chat Completions" else "chat")
+                way = f"leave it out, or use the other API by {other}, where the service has it"
+                raise Unsupported(f"{name!r} can't be said over {api}: {way}", param=name)
             if notes is not None:
                 notes.append(Note("left out", name, reason))
     return kept
