@@ -329,6 +329,14 @@ async def test_copies_keep_the_road(place: Place) -> None:
         assert OTHER[place.service.requests[-1].url.path] == place.spoken
 
 
+async def test_a_path_without_its_slash_is_the_same_road(place: Place) -> None:
+    program = place.program()
+    path = {"chat": "chat/completions", "responses": "responses"}[place.asked]
+    answer = await done(place.client().post(path, body={"model": MODEL, **program.said(QUESTION)}, cast_to=object))
+    assert answer["object"] == {"chat": "chat.completion", "responses": "response"}[place.asked]
+    assert OTHER[place.service.requests[-1].url.path] == place.spoken
+
+
 async def test_every_object_has_its_receipt(place: Place) -> None:
     program = place.program()
 

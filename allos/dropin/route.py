@@ -92,6 +92,7 @@ class Route:
     def begin(self, options: Any) -> Call:
         """How a call travels."""
         method, path = options.method.lower(), str(options.url).partition("?")[0].rstrip("/")
+        path = path if "://" in path else f"/{path.removeprefix('/')}"  # the SDK takes both
         if method == "post" and path in _ASKED and isinstance(options.json_data, Mapping):
             asked, body = _ASKED[path], {**options.json_data, **(options.extra_json or {})}
             spoken, may_switch = self.spoken(asked)
