@@ -31,7 +31,7 @@ from allos.messages import (
     ToolResult,
     Usage,
 )
-from allos.wire import chat
+from allos.wire import chat, responses
 
 # Recorded requests
 
@@ -304,6 +304,14 @@ def test_an_item_that_carries_meaning_is_refused_and_a_past_search_left_out() ->
     dumped = chat.dump_request(Request((Message("assistant", found),)), notes=notes)
     assert dumped["messages"] == [{"role": "assistant", "content": "Paris"}]
     assert [note.action for note in notes] == ["left out"]
+
+
+def test_what_an_earlier_answer_says_beside_its_text_is_left_out_with_a_note() -> None:
+    item = {"type": "message", "role": "assistant", "id": "msg_1", "status": "completed", "phase": "commentary"}
+    request = responses.load_request({"input": [item | {"content": [{"type": "output_text", "text": "Paris"}]}]})
+    notes: list[Note] = []
+    assert chat.dump_request(request, notes=notes)["messages"] == [{"role": "assistant", "content": "Paris"}]
+    assert [(note.action, note.what) for note in notes] == [("left out", "messages[0].phase")]
 
 
 @pytest.mark.parametrize("part", [Image(file_id="file-1"), File(url="https://a.b/c.pdf")])

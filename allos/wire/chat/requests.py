@@ -82,6 +82,7 @@ _HOSTED = (
     "web_search",
     "web_search_preview",
 )
+_OF_AN_ITEM = {"id", "status"}  # fields that mean nothing elsewhere
 # Past runs of the service's own tools: the answer that followed from them stands in the conversation.
 _PAST = (
     "code_interpreter_call",
@@ -399,9 +400,16 @@ def _dump_assistant(
         content = [part if isinstance(part, dict) else _only(part, path) for part in content]
     if not spoken and (fields.keys() & {"tool_calls", "function_call", "refusal", "audio"}):
         content = None
+    for name in sorted({name for part in parts for name in _tie(part)} - _OF_AN_ITEM):
+        _leave_out(notes, f"{path}.{name}", f"no message of {API} has this field")
     if kept := _dump_annotations(parts, path, notes):
         fields["annotations"] = kept
     return [{"role": "assistant", "content": content, **fields, **_name(message), **message.extra}]
+
+
+def _tie(part: Part) -> Mapping[str, Any]:
+    """What the Responses item said beside its text."""
+    return part.extra.get("item", {}) if isinstance(part, (Text, Refusal)) else {}
 
 
 def _only(part: Part, path: str) -> Any:
