@@ -304,7 +304,13 @@ def _told(error: ValidationError, layers: Iterable[_Layer]) -> ConfigurationErro
     name = str(problem["loc"][0])
     layer = next(layer for layer in layers if name in layer.values)
     shown = "" if name in _NOT_IN_A_FILE else f"={layer.values[name]!r}"
-    return ConfigurationError(f"Can't use {name}{shown} from {layer.origins[name]}: {problem['msg']}.")
+    taken = _TAKEN.get(str(problem["type"]).partition("_")[0])
+    reason = str(problem["msg"]) if taken is None else f"it takes {taken}"
+    return ConfigurationError(f"Can't use {name}{shown} from {layer.origins[name]}: {reason}.")
+
+
+# By the first word of what pydantic calls the error.
+_TAKEN = {"tuple": "a list of texts", "float": "a number", "int": "a whole number", "string": "a text"}
 
 
 def _environment(rank: int, environ: Mapping[str, str], place: str) -> _Layer:
@@ -533,7 +539,7 @@ class _Resolution:
             reason += f"; {url.origins['base_url']} is not used, because the provider was named above it"
         base, origin = endpoint.address(self._environ) if not endpoint.retired else (None, "")
         return _Destination(
-            endpoint, base, True, f"{reason}; its address {base} is {origin}." if base else f"{reason}."
+            endpoint, base, True, f"{reason}; its address {base} is {_of(origin)}." if base else f"{reason}."
         )
 
     def _found(self) -> _Destination:
@@ -550,7 +556,7 @@ class _Resolution:
             if has_model and (key := endpoint.key_from(self._environ)) is not None:
                 self._notices.append(f"No provider is set; using {endpoint.alias!r}, because {key[1]} is set.")
                 base_url, origin = endpoint.address(self._environ)
-                return _Destination(endpoint, base_url, True, f"Its address {base_url} is {origin}.")
+                return _Destination(endpoint, base_url, True, f"Its address {base_url} is {_of(origin)}.")
         self._notices.append("No provider is set and no API key was found; using the embedded model.")
         return _Destination(self._table.find(_EMBEDDED), None, True, "It runs inside this process.")
 
@@ -621,6 +627,11 @@ class _Resolution:
         self._why.append(self._withheld)
 
 
+def _of(origin: str) -> str:
+    """Where an address stands, after "is"."""
+    return origin if origin == "built in" else f"from {origin}"
+
+
 _SPOKEN: Mapping[Wire, str] = {"chat": "Chat Completions", "responses": "the Responses API"}
 
 
@@ -628,7 +639,8 @@ def _missing(endpoint: Endpoint, *, is_fallback: bool = False) -> str:
     """What to do about a missing key; a place of the fallback has one in its own variables only."""
     way = f"Set {next(iter(endpoint.key_variables), 'ALLOS_API_KEY')}"
     if not is_fallback:
-        way += f" or pass {argument('api_key')}; `{argument('provider', _EMBEDDED)}` needs none"
+        server = f", or name another server by {argument('base_url')}" if endpoint.generic else ""
+        way += f" or pass {argument('api_key')}{server}; `{argument('provider', _EMBEDDED)}` needs none"
     elif not endpoint.key_variables:
         way = f"Name its variable as key_variables of [endpoints.{endpoint.alias}] in your config.toml"
     page = f" Keys: {endpoint.keys_page}" if endpoint.keys_page else ""

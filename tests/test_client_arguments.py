@@ -83,9 +83,10 @@ async def test_what_json_can_not_say_is_refused_like_any_argument(mock_door, wir
         ({"env_file": 3}, r"env_file= takes the path of a file, not 3 \(int\)"),
         ({"on_retry": 3}, r"on_retry= takes a function, not 3 \(int\)"),
         ({"http_client": "x"}, r"http_client= takes an httpx2?\.(Async)?Client, not 'x' \(str\)"),
-        ({"api_key": b"sk-secret"}, "Can't use api_key from the api_key argument: Input should be a valid string"),
-        ({"timeout": "x"}, "Can't use timeout='x' from the timeout argument"),
-        ({"max_retries": "x"}, "Can't use max_retries='x' from the max_retries argument"),
+        ({"api_key": b"sk-secret"}, "Can't use api_key from the api_key argument: it takes a text"),
+        ({"timeout": "x"}, "Can't use timeout='x' from the timeout argument: it takes a number"),
+        ({"max_retries": "x"}, "Can't use max_retries='x' from the max_retries argument: it takes a whole number"),
+        ({"fallback": 3}, "Can't use fallback=3 from the fallback argument: it takes a list of texts"),
     ],
 )
 @pytest.mark.parametrize("kind", [allos.Client, allos.AsyncClient])

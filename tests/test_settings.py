@@ -348,6 +348,15 @@ def test_a_missing_key_names_the_variable_and_the_way_without_one(world):
         world.target(provider="groq")
     assert "No API key for 'groq'. Set GROQ_API_KEY or pass api_key=" in str(caught.value)
     assert "`provider='local'` needs none" in str(caught.value)
+    with pytest.raises(allos.KeyMissing, match="or name another server by base_url="):
+        world.target(provider="chat_completions")
+
+
+def test_an_address_says_where_it_is_from(world):
+    world.set(GROQ_API_KEY="sk-mock-groq")
+    assert any("openai/v1 is built in." in said for said in world.target(provider="groq").why)
+    world.set(OLLAMA_HOST="http://den.test:11434")
+    assert any("is from OLLAMA_HOST." in said for said in world.target(provider="ollama", model="m").why)
 
 
 @pytest.mark.parametrize(
