@@ -65,6 +65,11 @@ class Flow:
         self._readers += 1
         return self._readers > 1
 
+    @property
+    def _may_be_freed(self) -> bool:
+        """Whether only what follows the end is left to read, and nobody else reads that."""
+        return self._flow.reply is not None and self._readers == 1
+
     def _feed(self, chunk: bytes) -> bytes:
         try:
             made = self._flow.feed(chunk)
@@ -129,7 +134,7 @@ class SyncFlow(Flow, HTTP.SyncByteStream):  # type: ignore[misc]  # the base com
 
     def close(self) -> None:
         """Close the connection; where the answer has ended, free it for another call instead, if that can be."""
-        if self._flow.reply is not None and self._readers == 1:
+        if self._may_be_freed:
             with suppress(ValueError):  # another thread does so right now
                 for _ in self._pieces:
                     pass
@@ -173,7 +178,10 @@ class AsyncFlow(Flow, HTTP.AsyncByteStream):  # type: ignore[misc]  # as above
         await adrain(chunks, self._response)
 
     async def aclose(self) -> None:
-        """Close the connection."""
+        """See `SyncFlow.close`."""
         with suppress(RuntimeError):  # another task reads it right now, and will see the connection end
+            if self._may_be_freed:
+                async for _ in self._pieces:
+                    pass
             await self._pieces.aclose()
         await self._response.aclose()
