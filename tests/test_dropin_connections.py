@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import answers
 import pytest
-from doors import AsyncDoor, SyncDoor, asked
+from doors import AsyncDoor, SyncDoor, asked, http
 from loopback import serving
 from programs import PROGRAMS, done, each
 
@@ -77,3 +78,19 @@ async def test_a_client_uses_a_connection_again(service: Any, colour: str, wire:
         assert (await asked(door, "Where?", streamed=True)).text == "Paris."
     assert len(service.used) == service.expected
     await door.close()
+
+
+def test_who_has_the_connection_next_waits_as_long_as_it_likes() -> None:
+    """The haste is of the thread that throws away the rest of a body; the connection may be another's by then."""
+
+    class Connection:
+        def read(self, most: int, timeout: float | None = None) -> float | None:
+            return timeout
+
+    connection = Connection()
+    extensions = {"network_stream": connection, "http_version": b"HTTP/1.1"}
+    response = http.Response(200, extensions=extensions, request=http.Request("GET", "http://a.test"))
+    with transport._in_a_moment(response), transport._in_a_moment(response), ThreadPoolExecutor(1) as other:
+        assert connection.read(1, 30.0) == transport._MOMENT
+        assert other.submit(connection.read, 1, timeout=30.0).result() == 30.0
+    assert connection.read(1, timeout=30.0) == 30.0
