@@ -7,8 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import openai
+
 from allos.deadline import Patience
-from allos.errors import WireError
+from allos.errors import UnsupportedWarning, WireError
 from allos.failures import from_break, from_wire, too_quiet
 from allos.receipts import answered
 from allos.transport import HTTP, adrain, drain, transport_errors
@@ -37,6 +39,7 @@ class Flow:
         self._flow = exchange.streamed(think_tags=call.route.target.endpoint.dialect.think_tags)
         self._patience = Patience(response.request.extensions.get("timeout", {}).get("read"))
         self._readers = 0
+        self._failed: Exception | None = None  # at the end, which is to be told after all else
         self._early: list[bytes] = []  # what was read before the program had the stream
 
     @property
@@ -77,9 +80,17 @@ class Flow:
             raise from_wire(error, self._target, self._response, self._flow.so_far()) from None
         if self._patience.is_over(self._flow.events):
             raise too_quiet(self._target, self._flow.so_far(), self._response)
-        return made + self._end() if self._flow.done else made  # kept first: many programs read no further than that
+        if not self._flow.done:
+            return made
+        try:
+            return made + self._end()  # kept first: many programs read no further than that
+        except (openai.APIError, UnsupportedWarning) as error:  # what the answer says comes before it
+            self._failed = error
+            return made
 
     def _end(self) -> bytes:
+        if self._failed is not None:
+            raise self._failed
         if self._flow.reply is not None:  # as all has been said
             return b""
         try:
