@@ -83,9 +83,10 @@ class Target:
         """What the endpoint calls a model, and what to tell where that is another name."""
         if (renamed := self.endpoint.models.get(model)) is not None:
             return renamed, Note("changed", "model", f"{model} is named {renamed} at {self.endpoint.alias}")
-        if self.endpoint.is_embedded and self.model is not None and self.endpoint.plain(model) != self.model:
+        plain = self.endpoint.plain(model)
+        if self.endpoint.is_embedded and self.model is not None and plain != self.model:
             return self.model, Note("changed", "model", f"{self.model} answers for {model}, which does not run here")
-        return model, None
+        return plain, None
 
     def reached(self, base_url: str, api_key: str | None, model: str | None) -> Target:
         """The same target once its server runs there."""
@@ -193,6 +194,9 @@ class Settings(BaseSettings):
             raise ConfigurationError(f"{origin[:1].upper()}{origin[1:]} holds an address. {way}")
         alias, slash, model = entry.partition("/")
         endpoint = self._table.find(entry if self._table.get(alias) is None else alias)
+        if endpoint.generic:
+            way = "Give the server a name as [endpoints.NAME] in your config.toml, and write that instead."
+            raise ConfigurationError(f"{entry!r} of {origin} names no place. {way}")
         unnamed = ConfigurationError(f"{entry!r} of {origin} names no model. Write {f'{alias}/MODEL'!r}.")
         if slash and not model:
             raise unnamed

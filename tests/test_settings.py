@@ -337,10 +337,11 @@ def test_allos_key_stays_with_the_destination_of_its_own_level(world):
     assert world.target(provider="mistral").api_key.get_secret_value() == "sk-mock-mistral"
 
 
-def test_a_fallback_may_name_the_generic_provider_with_a_model(world):
-    world.set(OPENAI_API_KEY="sk-mock-openai", GROQ_API_KEY="sk-mock-groq")
-    [other] = world.target(provider="groq", fallback=["chat_completions/gpt-9"]).fallback
-    assert (other.endpoint.alias, other.model, other.speaks) == ("chat_completions", "gpt-9", "chat")
+@pytest.mark.parametrize("entry", ["chat_completions", "chat_completions/gpt-9"])
+def test_a_fallback_to_a_server_without_a_name_does_not_go_to_openai(world, entry):
+    world.set(OPENAI_API_KEY="sk-mock-openai", GROQ_API_KEY="sk-mock-groq", OPENAI_BASE_URL="http://mine.test/v1")
+    with pytest.raises(allos.ConfigurationError, match=f"'{entry}' of the fallback argument names no place"):
+        world.target(provider="groq", fallback=[entry])
 
 
 def test_a_missing_key_names_the_variable_and_the_way_without_one(world):
