@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ def two_places(monkeypatch: pytest.MonkeyPatch, sockets: Sockets) -> None:
 @pytest.fixture
 def kind(colour: str) -> Any:
     return allos.OpenAI if colour == "sync" else allos.AsyncOpenAI
+
+
+async def steps(stream: Any) -> AsyncIterator[Any]:
+    """What a stream of either colour gives, one by one."""
+    if hasattr(stream, "__aiter__"):
+        async for step in stream:
+            yield step
+    else:
+        for step in stream:
+            yield step
 
 
 async def asked(client: Any, **more: Any) -> Any:
@@ -143,3 +154,34 @@ async def test_what_belongs_to_openai_stays_away_from_a_copy_with_a_key_too(
         await asked(kind("there").with_options(**copy))
         assert sockets.last.headers.get("authorization") == ("Bearer given" if "api_key" in copy else None)
         assert "ambient" not in str(sockets.last.headers.raw)
+
+
+async def test_a_function_that_gives_keys_gives_them_to_its_own_place_only(
+    kind: Any, sockets: Sockets, colour: str
+) -> None:
+    async def later() -> str:
+        return "secret-of-openai"
+
+    client = kind(api_key=(lambda: "secret-of-openai") if colour == "sync" else later, max_retries=0)
+    await asked(client, model="here/m")
+    await asked(client, model="there/m")
+    assert {key for _, _, key in requests(sockets)} == {"Bearer secret-of-here", None}
+    with pytest.raises(allos.ConfigurationError, match=r"is for api\.openai\.com"):
+        await done(client.post(f"{THERE}/chat/completions", body={"model": "m"}, cast_to=object))
+
+
+async def test_what_a_stream_says_comes_before_the_error_at_its_end(kind: Any, sockets: Sockets) -> None:
+    """Also where all of it comes in one piece, and the place is not left for it."""
+    sockets.answer = lambda request: answers.events(answers.stream("chat", "no ", "object"))
+    client = kind("here", on_unsupported="error", fallback=["there/m"], max_retries=0)
+    stream = await asked(client, response_format=SCHEMA, stream=True)
+    said: list[str] = []
+
+    async def read() -> None:
+        async for chunk in steps(stream):
+            said.extend(choice.delta.content or "" for choice in chunk.choices)
+
+    with pytest.raises(openai.APIResponseValidationError):
+        await read()
+    assert "".join(said) == "no object"
+    assert {host for host, _, _ in requests(sockets)} == {"here.test"}

@@ -150,10 +150,10 @@ class Shared:
         """The request for a call: translated, answered here, sent by another endpoint's client, or as it is."""
         body = options.json_data
         model = body.get("model") if isinstance(body, Mapping) else None
-        if isinstance(model, str) and (there := self._elsewhere(model)) is not None:
-            sibling, name = there
-            changed = options.model_copy(update={"json_data": {**body, "model": name}})
-            return sibling._build_request(changed, retries_taken=retries_taken)
+        if isinstance(model, str) and (chosen := self._elsewhere(model)) is not None:
+            sibling, name = chosen
+            there = {"json_data": {**body, "model": name}, "headers": self._portable(options)}
+            return sibling._build_request(options.model_copy(update=there), retries_taken=retries_taken)
         if self._sends_no_key and not _has_authorization(options):
             headers = {} if isinstance(options.headers, openai.NotGiven) else options.headers
             options = options.model_copy(update={"headers": {**headers, **no_key(self._route.target)}})
@@ -165,6 +165,17 @@ class Shared:
             self._keep_key(request, options)
         return request
 
+    def _portable(self, options: Any) -> Any:
+        """The headers of a call as they may go to another place: without the key of a function that gives keys."""
+        if not self._has_key_function or not isinstance(options.headers, Mapping):
+            return options.headers
+        return {name: value for name, value in options.headers.items() if name.lower() != "authorization"}
+
+    @property
+    def _has_key_function(self) -> bool:
+        """Whether `api_key` is a function, whose key the SDK puts among the headers of each call."""
+        return getattr(self, "_api_key_provider", None) is not None
+
     def _is_home(self, url: Any) -> bool:
         """Whether that address is of the host that this client was made for, whose key it has."""
         return origin(url) == self._home or self._route.target.endpoint.serves(str(url))
@@ -174,9 +185,11 @@ class Shared:
         target = self._route.target
         key = target.api_key.get_secret_value() if target.api_key is not None else None
         account = {name.lower() for name in held_back()} if target.is_openai else set[str]()
-        said = {name.lower() for name in options.headers} if isinstance(options.headers, Mapping) else set[str]()
+        headers = self._portable(options)
+        said = {name.lower() for name in headers} if isinstance(headers, Mapping) else set[str]()
         for name, value in request.headers.items():
-            if name not in said and (name in account or (key is not None and key in value)):
+            is_given = name == "authorization" and self._has_key_function
+            if name not in said and (name in account or is_given or (key is not None and key in value)):
                 raise ConfigurationError(
                     f"{name!r} of this client is for {self._home[1]}, and the request would take it to "
                     f"{request.url.host}.\nUse client.with_options(base_url=…, api_key=…) for another host."
