@@ -18,7 +18,7 @@ from allos.arguments import check, refusal, sayable
 from allos.deadline import Deadline, Patience, within
 from allos.errors import BadData, Unsupported, WireError, warn
 from allos.failures import from_break, from_status, from_transport, from_wire, out_of_time, too_quiet, worded
-from allos.fallback import NAMES_A_HISTORY, Journey, circuits, named
+from allos.fallback import NAMES_A_HISTORY, Circuit, Journey, circuits, named
 from allos.messages import Delta, MessageLike, Note, Reply, Request
 from allos.retry import Attempt, Policy, budget_for
 from allos.settings import Target
@@ -117,7 +117,9 @@ class Caller:
         with self._lock:
             if model not in self._by_weights:
                 target = replace(self.target, base_url=None, model=model)
-                self._by_weights[model] = self._beside(target, self._policy.on_retry, self._http_client)
+                other = self._by_weights[model] = self._beside(target, self._policy.on_retry, self._http_client)
+                other._policy.sleep = self._policy.sleep
+                other._ways = [Circuit()]  # that this one fails says nothing of the other
             return cast(Self, self._by_weights[model])
 
     def _call(self, talk: Talk, **changes: Any) -> Call[Self]:
@@ -229,7 +231,8 @@ class Call(Generic[Client_]):
         first = client._running(request.model)
         self._clients: tuple[Client_, ...] = (first, *client.places[1:]) if may_move else (first,)
         names = [named(client.target) for client in self._clients]
-        self._journey = Journey(names, client._ways[: len(names)], start=talk.place if may_move else 0)
+        ways = [first._ways[0], *client._ways[1 : len(names)]]
+        self._journey = Journey(names, ways, start=talk.place if may_move else 0)
         self.deadline = talk.deadline.start()
         self._talk = talk
         self._request = request

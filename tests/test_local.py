@@ -160,6 +160,18 @@ async def test_a_model_of_elsewhere_is_answered_and_the_answer_says_by_whom(smal
     assert list(await said_by_client(colour, "gpt-4o")) == receipt.notes
 
 
+def test_the_other_model_of_a_call_has_a_circuit_of_its_own() -> None:
+    client = Client("local", fallback=["local/qwen2.5-coder-0.5b"])
+    other = client._running("local/qwen2.5-coder-1.5b")
+    assert other is client._running("qwen2.5-coder-1.5b")
+    assert client._running("gpt-4o") is client
+    for _ in range(3):
+        client._ways[0].failed()
+    assert not client._ways[0].allows()
+    assert other._ways[0].allows()
+    client._ways[0].worked()
+
+
 @pytest.mark.live
 async def test_weights_that_a_call_names_and_that_are_not_here_are_told_with_the_way_to_get_them(
     small: Path, colour: str
