@@ -6,7 +6,8 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +22,12 @@ def _is(*kinds: type[Any]) -> Callable[[Any], bool]:
 
 
 def _is_texts(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, Sequence) and all(isinstance(text, str) for text in value))
+    is_list = isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
+    return isinstance(value, str) or (is_list and all(isinstance(text, str) for text in value))
+
+
+def _is_whole(value: Any) -> bool:
+    return _is(int)(value) or (isinstance(value, float) and value.is_integer())
 
 
 # How a kind of value is called, what is of it, and the arguments that take it.
@@ -32,7 +38,7 @@ _KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "instructions max_tokens_field model reasoning_effort reasoning_summary service_tier system verbosity",
     ),
     ("a text or a list of texts", _is_texts, "stop"),
-    ("a whole number", _is(int), "max_tokens n seed top_logprobs"),
+    ("a whole number", _is_whole, "max_tokens n seed top_logprobs"),
     ("a whole number above zero", lambda value: _is(int)(value) and value > 0, "max_steps"),
     ("a number", lambda value: _is(int, float)(value) and math.isfinite(value), "temperature top_p"),
     ("true or false", lambda value: isinstance(value, bool), "include_usage logprobs parallel_tool_calls store"),
@@ -83,15 +89,20 @@ def refusal(name: str, value: Any, words: str) -> ConfigurationError:
     return ConfigurationError(f"{keyword(name)} takes {words}, not {shown} ({type(value).__name__}).")
 
 
+_OF_JSON = re.compile(r"JSON|surrogates|Circular|recursion|keys must be|serializ", re.IGNORECASE)
+
+
 @contextmanager
 def sayable(values: Mapping[str, Any]) -> Iterator[None]:
     """Where this block stumbles over a value that JSON can't say, refuse the argument that holds it."""
     try:
         yield
-    except (TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError) as error:
+        if _OF_JSON.search(str(error)) is None:
+            raise
         for name, value in values.items():
             if (reason := unsayable(value)) is not None:
-                raise ConfigurationError(f"{keyword(name)} holds what JSON can't say: {reason}.") from None
+                raise ConfigurationError(f"{keyword(name)} holds what JSON can't say: {reason}.") from error
         raise
 
 

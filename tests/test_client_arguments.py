@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import fields
 from pathlib import Path
 
@@ -94,3 +95,22 @@ def test_an_argument_of_the_wrong_kind_makes_no_client(kind, options, words):
     with pytest.raises(allos.ConfigurationError, match=words) as caught:
         kind("groq", **{"api_key": "gsk_k"} | options)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"stop": {"a"}}, {"stop": ("a",)}, {"max_tokens": 5.0}, {"seed": 1e3}])
+async def test_what_says_the_same_in_another_kind_is_taken(mock_door, options):
+    door = mock_door(lambda request: answers.answer(request, "hi"), wire="chat")
+    assert (await asked(door, "hi", **options, streamed=False)).text == "hi"
+
+
+def test_an_error_of_another_is_not_blamed_on_an_argument():
+    def broken(request):
+        raise ValueError("my hook broke")
+
+    with pytest.raises(ValueError, match="my hook broke"), arguments.sayable({"extra": object()}):
+        broken(None)
+    with (
+        pytest.raises(allos.ConfigurationError, match="extra= holds what JSON can't say"),
+        arguments.sayable({"extra": object()}),
+    ):
+        json.dumps(object())
