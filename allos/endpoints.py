@@ -171,7 +171,7 @@ class Table:
         if model and self.get(alias) is not None:
             raise ConfigurationError(f"{name!r} is a provider and its model. Pass it as {argument('model')}.")
         hint = near_miss(_fold(alias), self._names)
-        if not hint and len(name) >= _AS_LONG_AS_A_KEY:
+        if not hint and len(name) >= _AS_LONG_AS_A_KEY and "/" not in name and any(map(str.isdigit, name)):
             raise ConfigurationError(
                 f"A text of {len(name)} characters is no provider, and is not shown as it may be a key. "
                 f"Pass a key as {argument('api_key')}, a model as {argument('model')}; see `allos providers`."

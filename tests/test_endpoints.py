@@ -92,6 +92,12 @@ def test_an_address_where_a_name_belongs_is_told_its_place():
         endpoints.find("http://localhost:8080/v1")
 
 
+@pytest.mark.parametrize("name", ["meta-llama/Llama-3.1-8B", "a-very-long-name-of-a-service"])
+def test_a_long_name_that_is_no_key_is_shown(name):
+    with pytest.raises(allos.ConfigurationError, match=f"Unknown provider {name!r}"):
+        endpoints.find(name)
+
+
 @pytest.mark.parametrize("key", ["sk-proj-Ab0dEf1hIj2lMn3p", "0123456789abcdef0123456789abcdef"])
 def test_a_key_where_a_name_belongs_is_told_its_place_and_not_shown(key):
     with pytest.raises(allos.ConfigurationError, match="api_key=") as caught:
