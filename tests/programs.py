@@ -33,9 +33,19 @@ async def done(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-async def each(steps: Any) -> list[Any]:
+async def steps(iterator: Any) -> AsyncIterator[Any]:
+    """What an iterator of either colour gives, one by one."""
+    if hasattr(iterator, "__aiter__"):
+        async for step in iterator:
+            yield step
+    else:
+        for step in iterator:
+            yield step
+
+
+async def each(iterator: Any) -> list[Any]:
     """All that an iterator of either colour gives."""
-    return [step async for step in steps] if hasattr(steps, "__aiter__") else list(steps)
+    return [step async for step in steps(iterator)]
 
 
 async def first(stream: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import openai
 import pytest
 from all_doors import Sockets
 from doors import http
-from programs import done
+from programs import close, done, steps
 
 import allos
 from allos import endpoints
@@ -37,16 +36,6 @@ def two_places(monkeypatch: pytest.MonkeyPatch, sockets: Sockets) -> None:
 @pytest.fixture
 def kind(colour: str) -> Any:
     return allos.OpenAI if colour == "sync" else allos.AsyncOpenAI
-
-
-async def steps(stream: Any) -> AsyncIterator[Any]:
-    """What a stream of either colour gives, one by one."""
-    if hasattr(stream, "__aiter__"):
-        async for step in stream:
-            yield step
-    else:
-        for step in stream:
-            yield step
 
 
 async def asked(client: Any, **more: Any) -> Any:
@@ -185,3 +174,13 @@ async def test_what_a_stream_says_comes_before_the_error_at_its_end(kind: Any, s
         await read()
     assert "".join(said) == "no object"
     assert {host for host, _, _ in requests(sockets)} == {"here.test"}
+
+
+async def test_who_leaves_before_the_error_at_the_end_is_not_told_of_it(kind: Any, sockets: Sockets) -> None:
+    sockets.answer = lambda request: answers.events(answers.stream("chat", "no ", "object"))
+    client = kind("here", on_unsupported="error", max_retries=0)
+    stream = await asked(client, response_format=SCHEMA, stream=True)
+    async for chunk in steps(stream):
+        if chunk.choices and chunk.choices[0].finish_reason:
+            break
+    await close(stream)

@@ -70,8 +70,8 @@ class Flow:
 
     @property
     def _may_be_freed(self) -> bool:
-        """Whether only what follows the end is left to read, and nobody else reads that."""
-        return self._flow.reply is not None and self._readers == 1
+        """Whether only what follows the end of a good answer is left to read, and nobody else reads that."""
+        return self._flow.reply is not None and self._failed is None and self._readers == 1
 
     def _feed(self, chunk: bytes) -> bytes:
         try:
