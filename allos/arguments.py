@@ -14,7 +14,7 @@ from typing import Any
 from allos.errors import ConfigurationError, keyword
 from allos.messages import OutputFormat, ToolChoice
 
-__all__ = ["MISPLACED", "check", "refusal", "sayable", "unsayable"]
+__all__ = ["check", "refusal", "sayable", "unsayable"]
 
 
 def _is(*kinds: type[Any]) -> Callable[[Any], bool]:
@@ -62,24 +62,11 @@ def check(given: Mapping[str, Any]) -> None:
     None is of every kind, and an argument that has no name here takes everything.
     """
     for name, value in given.items():
-        words, holds = _TAKES.get(name, ("", callable))
-        if words and value is not None and not holds(value):
+        if value is None or name not in _TAKES:
+            continue
+        words, holds = _TAKES[name]
+        if not holds(value):
             raise refusal(name, value, words)
-
-
-_OF_THE_CLIENT = (
-    "api_key base_url connect_timeout env_file fallback http_client max_retries on_retry on_unsupported timeout wire"
-)
-# What a call does not take, and what to use for it: as a field of the request it would have no effect, and a key would
-# go to the service in the body.
-MISPLACED = {
-    **{name: f"Client({name}=…)" for name in _OF_THE_CLIENT.split()},
-    "extra_body": "extra=",
-    "extra_headers": "Client(http_client=…)",
-    "extra_query": "Client(http_client=…)",
-    "max_completion_tokens": "max_tokens=",
-    "max_output_tokens": "max_tokens=",
-}
 
 
 def refusal(name: str, value: Any, words: str) -> ConfigurationError:

@@ -13,7 +13,7 @@ from typing import Any, Self, get_args
 import openai
 import pydantic
 
-from allos.arguments import MISPLACED, check, sayable, unsayable
+from allos.arguments import check, sayable, unsayable
 from allos.deadline import Deadline
 from allos.errors import ConfigurationError, ParseError, argument
 from allos.ladder import Ladder, fitting
@@ -31,8 +31,18 @@ SchemaLike = type[Any] | Mapping[str, Any]
 _MAX_STEPS = 8
 # What a caller may say as a keyword; the rest of a request is said by other arguments.
 _FIELDS = frozenset(field.name for field in fields(Request)) - {"messages", "tools", "extra", "stream"}
+_OF_THE_CLIENT = (
+    "api_key base_url connect_timeout env_file fallback http_client max_retries on_retry on_unsupported timeout wire"
+)
+# What a call does not take, and what to use for it: as a field of the request it would have no effect, and a key would
+# go to the service in the body.
 _INSTEAD = {
-    **MISPLACED,
+    **{name: f"Client({name}=…)" for name in _OF_THE_CLIENT.split()},
+    "extra_body": "extra=",
+    "extra_headers": "Client(http_client=…)",
+    "extra_query": "Client(http_client=…)",
+    "max_completion_tokens": "max_tokens=",
+    "max_output_tokens": "max_tokens=",
     "messages": "the first argument",
     "input": "the first argument",
     "stream": "the method `stream`",
