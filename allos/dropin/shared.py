@@ -30,7 +30,7 @@ class Shared:
 
     _route: Route
     _provider_is_fixed: bool
-    _siblings: dict[str, Any]
+    _siblings: dict[tuple[str, str | None], Any]
     _spares: dict[int, Any]
     _fallback: Sequence[str] | None
     _state: str | os.PathLike[str] | None
@@ -213,7 +213,7 @@ class Shared:
 
     def _sibling(self, alias: str, model: str | None = None) -> Any:
         """A copy for another endpoint; the embedded one is another for each model that it runs."""
-        key = f"{alias}/{model}"
+        key = alias, model
         if key not in self._siblings:
             extra = {} if model is None else {"model": model}
             self._siblings[key] = self.copy(provider=alias, _extra_kwargs=extra)
