@@ -154,9 +154,7 @@ class Caller:
         if request.model is None:  # the embedded server names its model only once it runs
             request = request.replace(model=target.model)
         if request.model is not None:
-            name, note = target.named(request.model)
-            notes += [note] if note is not None else []
-            request = request.replace(model=name)
+            request = request.replace(model=target.named(request.model, notes))
         body = self._adapter.body(request, target, notes)
         lost = [note for note in dict.fromkeys(notes) if note.has_no_effect and note not in told]
         told.update(lost)

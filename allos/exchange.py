@@ -386,10 +386,7 @@ def _model(name: str, target: Target, notes: list[Note]) -> str:
     if target.model_is_forced and target.model and target.model != name:
         notes.append(Note("changed", "model", f"{name} became {target.model}, as ALLOS_MODEL or model= says"))
         name = target.model
-    name, note = target.named(name)
-    if note is not None:
-        notes.append(note)
-    return name
+    return target.named(name, notes)
 
 
 def error_body(error: Unsupported) -> dict[str, Any]:

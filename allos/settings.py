@@ -79,14 +79,16 @@ class Target:
             row.openai_account and row.serves(base_url) for row in endpoints.endpoints()
         )
 
-    def named(self, model: str) -> tuple[str, Note | None]:
-        """What the endpoint calls a model, and what to tell where that is another name."""
+    def named(self, model: str, notes: list[Note]) -> str:
+        """What the endpoint calls a model; `notes` tells where that is another name."""
         if (renamed := self.endpoint.models.get(model)) is not None:
-            return renamed, Note("changed", "model", f"{model} is named {renamed} at {self.endpoint.alias}")
+            notes.append(Note("changed", "model", f"{model} is named {renamed} at {self.endpoint.alias}"))
+            return renamed
         plain = self.endpoint.plain(model)
         if self.endpoint.is_embedded and self.model is not None and plain != self.model:
-            return self.model, Note("changed", "model", f"{self.model} answers for {model}, which does not run here")
-        return plain, None
+            notes.append(Note("changed", "model", f"{self.model} answers for {model}, which does not run here"))
+            return self.model
+        return plain
 
     def reached(self, base_url: str, api_key: str | None, model: str | None) -> Target:
         """The same target once its server runs there."""

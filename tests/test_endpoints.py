@@ -210,7 +210,8 @@ def test_a_row_may_leave_its_address_to_the_environment(config, monkeypatch):
         allos.Client("mine")
     monkeypatch.setenv("MINE_URL", "http://mine.test/v1")
     target = allos.Client("mine").target
-    assert (target.base_url, target.named("two")) == ("http://mine.test/v1", ("two", None))
+    notes: list[allos.Note] = []
+    assert (target.base_url, target.named("two", notes), notes) == ("http://mine.test/v1", "two", [])
 
 
 def test_what_can_not_be_registered_is_not_kept(config):
