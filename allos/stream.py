@@ -13,9 +13,10 @@ import openai
 import tenacity
 
 from allos.caller import Call, Reading, says_something
+from allos.drain import adrain, drain
 from allos.messages import Delta, Note, Reply, ToolCall
 from allos.talk import Talk
-from allos.transport import adrain, drain, transport_errors
+from allos.transport import transport_errors
 
 if TYPE_CHECKING:
     from allos.client import AsyncClient, Client

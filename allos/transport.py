@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import openai
@@ -20,8 +18,6 @@ from allos.errors import ConfigurationError
 
 __all__ = [
     "HTTP",
-    "adrain",
-    "drain",
     "http_clients",
     "library_errors",
     "library_of",
@@ -33,8 +29,6 @@ __all__ = [
 HTTP: Any = sys.modules[openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]]
 
 
-_MOMENT = 0.1  # seconds
-_in_haste = ContextVar("_in_haste", default=False)  # of each thread and task
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 
@@ -84,53 +78,3 @@ def transport_errors() -> tuple[type[Exception], ...]:
 def timeout_errors() -> tuple[type[Exception], ...]:
     """The part of those that means: no answer in time."""
     return tuple(module.TimeoutException for module in _modules())
-
-
-def drain(chunks: Iterator[bytes], response: Any) -> None:
-    """Read what follows the end of a streamed answer: a connection whose body was read to its end is used again.
-
-    A service that leaves the connection open is not waited for: after a moment it is left to be closed.
-    """
-    with _in_a_moment(response) as end:
-        while time.monotonic() < end and next(chunks, None) is not None:
-            pass
-
-
-async def adrain(chunks: AsyncIterator[bytes], response: Any) -> None:
-    """`drain` for an asynchronous response."""
-    with _in_a_moment(response) as end:
-        while time.monotonic() < end and await anext(chunks, None) is not None:
-            pass
-
-
-@contextmanager
-def _in_a_moment(response: Any) -> Iterator[float]:
-    """Give up each wait for bytes after a moment; gives the time by which to stop, a past one where that can't be.
-
-    HTTP/2 needs no body to be read. The library has taken its timeouts from the request by now, so that they can't be
-    changed there. https://www.encode.io/httpcore/extensions/#network_stream
-    """
-    connection = response.extensions.get("network_stream")
-    if connection is None or response.http_version != "HTTP/1.1" or not _is_hurried(connection):
-        yield 0.0
-        return
-    token = _in_haste.set(True)
-    try:
-        with suppress(*transport_errors()):
-            yield time.monotonic() + _MOMENT
-    finally:
-        _in_haste.reset(token)
-
-
-def _is_hurried(connection: Any) -> bool:
-    """Let reading from a connection be short for whoever is in haste, and for nobody else who has it next."""
-    read = connection.read
-    if not getattr(read, "is_hurried", False):
-
-        def hurried(most: int, timeout: float | None = None) -> Any:
-            return read(most, _MOMENT if _in_haste.get() else timeout)
-
-        hurried.is_hurried = True  # type: ignore[attr-defined]  # a mark, so that it is done once
-        with suppress(AttributeError):  # of one that takes no attributes
-            connection.read = hurried
-    return getattr(connection.read, "is_hurried", False)

@@ -13,7 +13,7 @@ from doors import AsyncDoor, SyncDoor, asked, http
 from loopback import serving
 from programs import PROGRAMS, done, each
 
-from allos import AsyncClient, AsyncOpenAI, Client, OpenAI, transport
+from allos import AsyncClient, AsyncOpenAI, Client, OpenAI, drain
 
 STREAMS = 3
 
@@ -53,7 +53,7 @@ class _Service(BaseHTTPRequestHandler):
 def service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     handler = type("_Service", (_Service,), {"ports": set(), "ends": request.param == "ends"})
     if handler.ends:  # this machine may be busy, and the end late
-        monkeypatch.setattr(transport, "_MOMENT", 30.0)
+        monkeypatch.setattr(drain, "_MOMENT", 30.0)
     with serving(handler) as server:
         server.used = handler.ports
         server.expected = 1 if handler.ends else STREAMS
@@ -90,7 +90,7 @@ def test_who_has_the_connection_next_waits_as_long_as_it_likes() -> None:
     connection = Connection()
     extensions = {"network_stream": connection, "http_version": b"HTTP/1.1"}
     response = http.Response(200, extensions=extensions, request=http.Request("GET", "http://a.test"))
-    with transport._in_a_moment(response), transport._in_a_moment(response), ThreadPoolExecutor(1) as other:
-        assert connection.read(1, 30.0) == transport._MOMENT
+    with drain._in_a_moment(response), drain._in_a_moment(response), ThreadPoolExecutor(1) as other:
+        assert connection.read(1, 30.0) == drain._MOMENT
         assert other.submit(connection.read, 1, timeout=30.0).result() == 30.0
     assert connection.read(1, timeout=30.0) == 30.0

@@ -20,7 +20,7 @@ LAYERS = [
     ["endpoints", "keys"],
     ["settings"],
     ["transport", "tools", "store", "arguments"],
-    ["deadline"],
+    ["deadline", "drain"],
     ["redirects"],
     ["failures", "weights", "adapters"],
     ["ladder"],

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import openai
 
 from allos.deadline import Patience
+from allos.drain import adrain, drain
 from allos.errors import UnsupportedWarning, WireError
 from allos.failures import from_break, from_wire, too_quiet
 from allos.receipts import answered
-from allos.transport import HTTP, adrain, drain, transport_errors
+from allos.transport import HTTP, transport_errors
 
 if TYPE_CHECKING:
     from allos.dropin.route import Call
