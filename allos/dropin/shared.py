@@ -97,9 +97,6 @@ class Shared:
         spare: Route | None,
     ) -> dict[str, Any]:
         """Decide where calls go; returns the arguments for the official constructor."""
-        on_unsupported = on_unsupported or settings.environment().get("ALLOS_ON_UNSUPPORTED")
-        if on_unsupported not in (None, "warn", "error", "ignore"):
-            raise ConfigurationError(f"on_unsupported={on_unsupported!r} must be 'warn', 'error' or 'ignore'.")
         if provider is not None and not isinstance(provider, str):
             official["provider"] = provider
         name = provider if isinstance(provider, str) else None
@@ -110,6 +107,10 @@ class Shared:
         self._state = state
         self._sends_no_key = False
         is_here = route is not None and name is None and base_url == route.target.base_url
+        environ = {} if is_here else settings.environment()  # a copy for the same place has all of it already
+        on_unsupported = on_unsupported or environ.get("ALLOS_ON_UNSUPPORTED")
+        if on_unsupported not in (None, "warn", "error", "ignore"):
+            raise ConfigurationError(f"on_unsupported={on_unsupported!r} must be 'warn', 'error' or 'ignore'.")
         same = route is not None and route.target.api_key is None and api_key in (None, NO_KEY)
         if route is not None and route.target.api_key is None and not (is_here and same):
             official = _as_if_new(official)
@@ -121,17 +122,17 @@ class Shared:
             if not target.is_openai and official.get("admin_api_key") is None:
                 official["admin_api_key"] = ""
             return official
-        self._provider_is_fixed = name is not None or _names_a_place(official)
-        target = spare.target if spare is not None else _target(name, official, wire, model, fallback)
+        self._provider_is_fixed = name is not None or _names_a_place(official, environ)
+        is_ours = name is not None or wire is not None or model is not None or not environ.keys().isdisjoint(_OURS)
+        target = spare.target if spare is not None else _target(name, official, wire, model, fallback, is_ours=is_ours)
         if target.base_url is None:
             target = _started(target)
         policy = on_unsupported or target.on_unsupported
         if spare is not None:
             self._route = replace(spare, target=target)
         else:
-            store = open_store(state or target.state or settings.environment().get("ALLOS_STATE"))
+            store = open_store(state or target.state or environ.get("ALLOS_STATE"))
             self._route = Route(target, policy, Sessions(store), self._provider_is_fixed)
-        is_ours = name is not None or wire is not None or model is not None or _is_ours()
         if not is_ours and (target.is_openai or _places_itself(official)):
             return official
         made = sdk_arguments(target, official)
@@ -256,14 +257,16 @@ def _target(
     wire: str | None,
     model: str | None,
     fallback: Sequence[str] | None,
+    *,
+    is_ours: bool,
 ) -> Target:
-    """Where a client with these arguments sends its calls."""
+    """Where a client with these arguments sends its calls; `is_ours`: they or the environment choose it in our way."""
     base_url, api_key = _text(official.get("base_url")), _text(official.get("api_key"))
     if _places_itself(official):
         if fallback:
             raise ConfigurationError("fallback= needs a place that Allos knows: give an alias or a base_url.")
         return settings.official(environ={})
-    if name is not None or wire is not None or model is not None or _is_ours():
+    if is_ours:
         return settings.resolve(name, model, base_url=base_url, api_key=api_key, wire=wire, fallback=fallback)
     return settings.official(base_url=base_url, api_key=api_key, fallback=fallback)
 
@@ -273,18 +276,14 @@ def _places_itself(official: Mapping[str, Any]) -> bool:
     return any(official.get(name) is not None for name in ("provider", "data_residency"))
 
 
-def _names_a_place(official: Mapping[str, Any]) -> bool:
+def _names_a_place(official: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
     """Whether an address or provider is chosen, so that a model's name chooses none."""
     return (
         _places_itself(official)
         or official.get("base_url") is not None
         or bool(os.environ.get("OPENAI_BASE_URL"))
-        or not settings.environment().keys().isdisjoint(("ALLOS_PROVIDER", "ALLOS_BASE_URL"))
+        or not environ.keys().isdisjoint(("ALLOS_PROVIDER", "ALLOS_BASE_URL"))
     )
-
-
-def _is_ours() -> bool:
-    return not settings.environment().keys().isdisjoint(_OURS)
 
 
 def _text(value: Any) -> str | None:
